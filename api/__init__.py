@@ -1,0 +1,1 @@
+"""What the system says: kinds, schemas, store, certificates, server, client, command line."""

@@ -1,0 +1,1 @@
+"""The nouns, one a file. Import them from their files."""

@@ -1,0 +1,49 @@
+"""A node: a machine that runs containers."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import msgspec
+
+from api.types.meta import Condition, Object, Struct
+
+
+class NodeSpec(Struct, kw_only=True):
+    availability: str = "active"  # active | pause | drain
+    role: str = "worker"  # worker | manager
+
+
+class NodeResources(Struct, kw_only=True):
+    cpus: float = 0.0  # cores
+    memory: int = 0  # bytes
+
+
+class Engine(Struct, kw_only=True):
+    """The container engine as the agent last saw it."""
+
+    driver: str = ""  # docker | simulated
+    version: str = ""
+    ready: bool = False
+    message: str = ""  # why it is not ready
+    labels: dict[str, str] = {}
+
+
+class NodeStatus(Struct, kw_only=True):
+    """All but `conditions` is the agent's to write; `conditions` is the node controller's."""
+
+    hostname: str = ""
+    address: str = ""  # the IP address that managers see it under
+    os: str = ""  # linux
+    architecture: str = ""  # amd64 | arm64 | …, Go's names, as images use them
+    kernel: str = ""
+    agent_version: str = ""
+    resources: NodeResources = msgspec.field(default_factory=NodeResources)
+    engine: Engine = msgspec.field(default_factory=Engine)
+    conditions: list[Condition] = []  # Ready
+
+
+class Node(Object, kw_only=True):
+    kind: ClassVar[str] = "Node"
+    spec: NodeSpec = msgspec.field(default_factory=NodeSpec)
+    status: NodeStatus = msgspec.field(default_factory=NodeStatus)

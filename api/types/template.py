@@ -1,0 +1,109 @@
+"""The task template: everything about one container of a service.
+
+Quantities (`512Mi`) and durations (`1m30s`) are kept as the user wrote them and parsed where
+they are used: see `api.types.quantity`.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from api.types.meta import Struct
+
+
+class SecretMount(Struct, kw_only=True):
+    """A secret, or one key of it, as a file in the container.
+
+    `target` is a name under /run/secrets, or an absolute path; it defaults to `name`. Without
+    `key`, a secret of one key is a file and a secret of several is a directory of files.
+    """
+
+    name: str
+    key: str = ""
+    target: str = ""
+    uid: int = 0
+    gid: int = 0
+    mode: str = "0444"  # octal
+
+
+class ConfigMount(Struct, kw_only=True):
+    """Like SecretMount, under /run/configs."""
+
+    name: str
+    key: str = ""
+    target: str = ""
+    uid: int = 0
+    gid: int = 0
+    mode: str = "0444"
+
+
+class Mount(Struct, kw_only=True):
+    type: str = "volume"  # bind | volume | tmpfs
+    source: str = ""  # a path for bind, a name for volume (empty: anonymous), none for tmpfs
+    target: str
+    read_only: bool = False
+    size: str | int = ""  # tmpfs only, a quantity of bytes
+    mode: str = ""  # tmpfs only, octal
+
+
+class Reservations(Struct, kw_only=True):
+    cpus: str | float | int = 0
+    memory: str | int = 0
+
+
+class Limits(Struct, kw_only=True):
+    cpus: str | float | int = 0  # 0: no limit
+    memory: str | int = 0
+    pids: int = 0
+
+
+class Resources(Struct, kw_only=True):
+    reservations: Reservations = msgspec.field(default_factory=Reservations)
+    limits: Limits = msgspec.field(default_factory=Limits)
+
+
+class Healthcheck(Struct, kw_only=True):
+    """Defaults are the Engine's: they fill each field that is not given."""
+
+    command: list[str] = []  # empty: the image's own check, if it has one
+    disable: bool = False
+    interval: str = "30s"
+    timeout: str = "30s"
+    retries: int = 3
+    start_period: str = "0s"
+    start_interval: str = "5s"
+
+
+class Capabilities(Struct, kw_only=True):
+    add: list[str] = []
+    drop: list[str] = []
+
+
+class Port(Struct, kw_only=True):
+    target: int
+    published: int = 0  # 0: the engine chooses; see the task's status
+    protocol: str = "tcp"  # tcp | udp | sctp
+    mode: str = "host"  # host: on the address of the node that runs the task
+
+
+class TaskTemplate(Struct, kw_only=True):
+    image: str
+    command: list[str] = []  # replaces the image's entrypoint
+    args: list[str] = []  # replaces the image's command
+    env: dict[str, str | int | float] = {}
+    workdir: str = ""
+    user: str = ""
+    hostname: str = ""
+    labels: dict[str, str] = {}
+    init: bool = False
+    read_only: bool = False
+    capabilities: Capabilities = msgspec.field(default_factory=Capabilities)
+    secrets: list[SecretMount] = []
+    configs: list[ConfigMount] = []
+    mounts: list[Mount] = []
+    resources: Resources = msgspec.field(default_factory=Resources)
+    healthcheck: Healthcheck | None = None
+    stop_signal: str = ""  # empty: the image's, else SIGTERM
+    stop_grace_period: str = "10s"
+    ports: list[Port] = []
+    force_update: int = 0  # `ctl restart` counts this up: a new revision of the same content

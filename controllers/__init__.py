@@ -1,0 +1,1 @@
+"""What the system does: reconciling, placing, and running containers."""

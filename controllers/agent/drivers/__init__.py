@@ -1,0 +1,1 @@
+"""Runtimes that run containers, behind one contract: see `contract`."""

@@ -1,0 +1,159 @@
+"""What a runtime driver must do. `docker` and `simulated` pass one test-suite.
+
+A driver knows containers, not tasks: the agent decides, the driver does. It owns exactly the
+containers that it labelled with its cluster and node, and must never touch another. Every method
+may be called again after a crash with the same arguments, and then finds the work done.
+
+Errors:
+
+    DriverError         says in words what went wrong; the agent puts it in the task's status
+    ├── EngineDown      the engine doesn't answer; nothing can be said about any container
+    ├── Refused         the engine will never accept this: a bad mount, an unknown user, no image
+    └── NotFound        there is no such container
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import AsyncGenerator, Callable
+from datetime import datetime
+from typing import Protocol
+
+import msgspec
+
+from api.types.node import Engine, NodeResources
+from api.types.task import PublishedPort
+from api.types.template import TaskTemplate
+
+
+class DriverError(Exception):
+    """Base of what a driver raises; its text is for people."""
+
+
+class EngineDown(DriverError):
+    """The engine does not answer."""
+
+
+class Refused(DriverError):
+    """Trying again won't help."""
+
+
+class NotFound(DriverError):
+    """No such container."""
+
+
+class BoundFile(msgspec.Struct, frozen=True):
+    """A file or directory of the agent's (a secret, a config) seen read-only in the container."""
+
+    source: str  # on the node
+    target: str  # in the container, absolute
+
+
+class ContainerSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """All that is needed to make one task's container."""
+
+    task_uid: str
+    task_name: str
+    namespace: str
+    service: str
+    slot: int
+    hostname: str
+    template: TaskTemplate
+    files: list[BoundFile] = []
+
+
+class Phase(enum.Enum):
+    CREATED = "created"
+    RUNNING = "running"
+    EXITED = "exited"
+
+
+class Container(msgspec.Struct, frozen=True, kw_only=True):
+    """A container as the engine has it now."""
+
+    id: str
+    task_uid: str
+    task_name: str
+    namespace: str
+    phase: Phase
+    pid: int = 0
+    exit_code: int | None = None
+    oom_killed: bool = False
+    health: str = ""  # "" | starting | healthy | unhealthy
+    health_output: str = ""  # of the last failed check
+    error: str = ""  # the engine's own words where it could not start
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    ports: list[PublishedPort] = []
+
+
+class EngineInfo(msgspec.Struct, frozen=True, kw_only=True):
+    engine: Engine
+    resources: NodeResources
+    os: str
+    architecture: str
+    kernel: str
+
+
+class LogLine(msgspec.Struct, frozen=True):
+    stream: int  # 1 stdout, 2 stderr
+    data: bytes  # as it came: usually a line with its end
+
+
+class Terminal(Protocol):
+    """A process running inside a container, its ends in our hand."""
+
+    def output(self) -> AsyncGenerator[LogLine, None]:
+        """What it prints, until it ends. On a terminal, all of it is stream 1."""
+
+    async def send(self, data: bytes) -> None: ...
+    async def end_input(self) -> None: ...
+    async def resize(self, width: int, height: int) -> None: ...
+    async def exit_code(self) -> int:
+        """Call when `output` has ended."""
+
+
+class Driver(Protocol):
+    name: str
+
+    async def info(self) -> EngineInfo:
+        """The engine and the machine. Raises EngineDown."""
+
+    async def containers(self) -> list[Container]:
+        """Every container of this cluster and node, whatever its phase."""
+
+    def events(self) -> AsyncGenerator[str, None]:
+        """Task uids whose container changed (started, died, health, OOM).
+
+        The first thing it yields is "" once the subscription stands: list after that, and no
+        change is missed. Raises EngineDown when the stream breaks; the caller subscribes anew.
+        """
+
+    async def pull(self, image: str, progress: Callable[[str], None]) -> None:
+        """Make the image present. Present already: nothing happens. `progress` takes words."""
+
+    async def create(self, spec: ContainerSpec) -> Container:
+        """The task's container, made or found."""
+
+    async def start(self, task_uid: str) -> Container:
+        """Start it; started already: nothing happens."""
+
+    async def inspect(self, task_uid: str) -> Container:
+        """Raises NotFound."""
+
+    async def stop(self, task_uid: str, *, grace: float) -> Container:
+        """The container's stop signal, `grace` seconds, then SIGKILL; returns when it is over."""
+
+    async def remove(self, task_uid: str) -> None:
+        """Kill it if it runs, remove it with its anonymous volumes; gone already: nothing."""
+
+    def logs(
+        self, task_uid: str, *, follow: bool, tail: int | None, since: datetime | None,
+        timestamps: bool,
+    ) -> AsyncGenerator[LogLine, None]:  # fmt: skip
+        """What the container printed. With `follow`, until it ends."""
+
+    async def exec(self, task_uid: str, command: list[str], *, tty: bool, stdin: bool) -> Terminal:
+        """Start a process inside. Raises NotFound, Refused when it does not run."""
+
+    async def close(self) -> None: ...
