@@ -1,0 +1,44 @@
+"""Who a certificate says its holder is.
+
+The role is the subject's organization, the name its common name. The role `skep:etcd` comes from
+the same authority, but is nobody to the API: a key stolen from an etcd member opens no API.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+
+class Role(StrEnum):
+    ADMIN = "skep:admin"
+    NODE = "skep:node"
+    MANAGER = "skep:manager"
+    ETCD = "skep:etcd"
+
+
+class Identity(NamedTuple):
+    role: Role
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.role.removeprefix('skep:')} {self.name}"
+
+
+def identity_of(certificate: Mapping[str, Any] | None) -> Identity | None:
+    """The identity in a verified peer certificate, as `ssl` gives it (`getpeercert()`).
+
+    None where there is no certificate, or its subject isn't exactly one known role and one name.
+    """
+    if not certificate:
+        return None
+    subject = [pair for part in certificate.get("subject", ()) for pair in part]
+    roles = [value for field, value in subject if field == "organizationName"]
+    names = [value for field, value in subject if field == "commonName"]
+    if len(roles) != 1 or len(names) != 1 or not names[0]:
+        return None
+    try:
+        return Identity(Role(roles[0]), names[0])
+    except ValueError:
+        return None
