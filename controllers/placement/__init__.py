@@ -1,0 +1,1 @@
+"""Which node runs which task. Decisions only: nothing here reads a store or waits."""
