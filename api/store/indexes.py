@@ -1,0 +1,61 @@
+"""The indexes that the controllers and the server look things up by.
+
+Values that name an object in a namespace are `namespace/name`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from api.store.cache import Cache
+from api.types.event import Event
+from api.types.kinds import EVENT, REVISION, SERVICE, TASK
+from api.types.revision import Revision
+from api.types.service import Service
+from api.types.task import Task
+
+
+def standard(cache: Cache) -> None:
+    """Add them all; before `cache.run`."""
+    cache.add_index(TASK, "service", _service_of_task)
+    cache.add_index(TASK, "revision", _revision_of_task)
+    cache.add_index(TASK, "node", _node_of_task)
+    cache.add_index(TASK, "state", _state_of_task)
+    cache.add_index(REVISION, "service", _service_of_revision)
+    cache.add_index(SERVICE, "secret", _secrets_of_service)
+    cache.add_index(SERVICE, "config", _configs_of_service)
+    cache.add_index(EVENT, "object", _object_of_event)
+
+
+def _service_of_task(task: Task) -> str:
+    return f"{task.metadata.namespace}/{task.spec.service}"
+
+
+def _revision_of_task(task: Task) -> str:
+    return f"{task.metadata.namespace}/{task.spec.revision}"
+
+
+def _node_of_task(task: Task) -> str | None:
+    return task.spec.node or None
+
+
+def _state_of_task(task: Task) -> str:
+    return task.status.state
+
+
+def _service_of_revision(revision: Revision) -> str:
+    return f"{revision.metadata.namespace}/{revision.spec.service}"
+
+
+def _secrets_of_service(service: Service) -> Iterator[str]:
+    namespace = service.metadata.namespace
+    return (f"{namespace}/{mount.name}" for mount in service.spec.template.secrets)
+
+
+def _configs_of_service(service: Service) -> Iterator[str]:
+    namespace = service.metadata.namespace
+    return (f"{namespace}/{mount.name}" for mount in service.spec.template.configs)
+
+
+def _object_of_event(event: Event) -> str | None:
+    return event.involved_object.uid or None
