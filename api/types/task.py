@@ -50,6 +50,7 @@ class TaskSpec(Struct, kw_only=True):
     slot: int = 0  # 1, 2, 3 … for replicated; 0 for global, where the node is the slot
     node: str = ""
     desired_state: TaskState = TaskState.RUNNING  # Running | Shutdown | Remove
+    restarts: int = 0  # how often its slot was restarted before it, with this revision
 
 
 class PublishedPort(Struct, kw_only=True):
