@@ -1,0 +1,253 @@
+"""What JSON Schema can't say well: rules between fields, and the sizes of payloads.
+
+Each rule looks at an object of any shape and says nothing about parts that are of the wrong type:
+the schema has complained about those. Paths and wording are as the schema's.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import posixpath
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from api.schema.problem import Code, Path, Problem, quoted
+from api.types.quantity import parse_bytes, parse_cpus
+from api.types.secret import CONFIG_MAX_BYTES, SECRET_MAX_BYTES
+
+# SwarmKit's least amounts (manager/controlapi/service.go): below them containers do not start.
+LEAST_CPUS = 0.001
+LEAST_MEMORY = 4 * 1024 * 1024
+
+Rule = Callable[[dict[str, Any]], Iterable[Problem]]
+
+
+def service(obj: dict[str, Any]) -> Iterator[Problem]:
+    yield from _template(_block(_block(obj, "spec"), "template"), ("spec", "template"))
+
+
+def revision(obj: dict[str, Any]) -> Iterator[Problem]:
+    yield from _template(_block(_block(obj, "spec"), "template"), ("spec", "template"))
+
+
+def secret(obj: dict[str, Any]) -> Iterator[Problem]:
+    """A secret's payload: there, decodable, of legal size.
+
+    An object that the server gave out has no payload, and its status says that one is stored:
+    that is complete, and means that the payload stays.
+    """
+    if _misshapen(obj, "data", "stringData"):
+        return
+    if not (obj.get("data") or obj.get("stringData")):
+        given = "data" in obj or "stringData" in obj
+        if given or not _positive(_block(obj, "status").get("version")):
+            yield Problem(
+                ("data" if "data" in obj else "stringData",),
+                "a secret needs at least one byte",
+                "give text in stringData or base64 in data",
+                Code.REQUIRED,
+            )
+        return
+    yield from _payload(obj, "data", "stringData", SECRET_MAX_BYTES, least=1)
+
+
+def config(obj: dict[str, Any]) -> Iterator[Problem]:
+    if _misshapen(obj, "data", "binaryData"):
+        return
+    if not (obj.get("data") or obj.get("binaryData")):
+        yield Problem(
+            ("binaryData" if "binaryData" in obj else "data",),
+            "a config needs at least one file",
+            "give text in data or base64 in binaryData",
+            Code.REQUIRED,
+        )
+        return
+    yield from _payload(obj, "binaryData", "data", CONFIG_MAX_BYTES, least=0)
+
+
+RULES: dict[str, Rule] = {
+    "Service": service,
+    "Revision": revision,
+    "Secret": secret,
+    "Config": config,
+}
+
+
+def decode_base64(text: str) -> bytes:
+    """Bytes from base64 as tools write it: line breaks are allowed. Raises ValueError."""
+    joined = "".join(text.split())
+    try:
+        return base64.b64decode(joined, validate=True)
+    except binascii.Error as error:
+        raise ValueError(f"not base64: {error}") from None
+
+
+def _payload(
+    obj: dict[str, Any], encoded: str, plain: str, most: int, *, least: int
+) -> Iterator[Problem]:
+    total, whole = 0, True
+    for key, text in _texts(_block(obj, encoded)):
+        try:
+            total += len(decode_base64(text))
+        except ValueError:
+            whole = False
+            hint = f"write base64 (base64 -w0 <file>), or plain text under {plain}"
+            yield Problem((encoded, key), "is not base64", hint)
+    for key, text in _texts(_block(obj, plain)):
+        total += len(text.encode("utf-8", "surrogatepass"))
+        if key in _block(obj, encoded):
+            message = f"the key {quoted(key)} is in {encoded} too"
+            yield Problem((plain, key), message, "remove one of the two", Code.DUPLICATE)
+    place = (encoded if encoded in obj else plain,)
+    if total > most:
+        message = f"holds {total} bytes, and at most {most} are allowed"
+        yield Problem(place, message, "split it, or put it on a volume", Code.TOO_LONG)
+    if total < least and whole:
+        yield Problem(place, "is empty: a secret needs at least one byte", code=Code.REQUIRED)
+
+
+def _template(template: dict[str, Any], path: Path) -> Iterator[Problem]:
+    yield from _targets(template, path)
+    for index, mount in _items(template, "mounts"):
+        yield from _mount(mount, (*path, "mounts", index))
+    yield from _ports(template, (*path, "ports"))
+    yield from _resources(_block(template, "resources"), (*path, "resources"))
+    yield from _healthcheck(_block(template, "healthcheck"), (*path, "healthcheck"))
+
+
+def _targets(template: dict[str, Any], path: Path) -> Iterator[Problem]:
+    """No two of mounts, secrets and configs at one place in the container."""
+    taken: dict[str, Path] = {}
+    roots = {"secrets": "/run/secrets", "configs": "/run/configs", "mounts": "/"}
+    for block, root in roots.items():
+        for index, item in _items(template, block):
+            default = item.get("name") if block != "mounts" else None
+            target = item.get("target") or default
+            if not isinstance(target, str) or not target:
+                continue
+            place = posixpath.normpath(posixpath.join(root, target))
+            here = (*path, block, index)
+            if place in taken:
+                other = "".join(f".{p}" if isinstance(p, str) else f"[{p}]" for p in taken[place])
+                message = f"{place} is taken by {other.lstrip('.')}"
+                key = "target" if "target" in item else "name"
+                hint = "give it another target"
+                yield Problem((*here, key), message, hint, Code.DUPLICATE)
+            else:
+                taken[place] = here
+
+
+def _mount(mount: dict[str, Any], path: Path) -> Iterator[Problem]:
+    source, target = mount.get("source", ""), mount.get("target")
+    if not isinstance(source, str):
+        return
+    if isinstance(target, str) and posixpath.normpath(target) == "/":
+        yield Problem((*path, "target"), "the container's root can't be mounted over")
+    match mount.get("type", "volume"):
+        case "bind" if not source:
+            hint = "name the file or directory of the node"
+            yield Problem((*path, "source"), "a bind mount needs a source", hint, Code.REQUIRED)
+        case "bind" if not source.startswith("/") or ".." in source.split("/"):
+            message = f"expected an absolute path on the node without '..', got {quoted(source)}"
+            yield Problem((*path, "source"), message)
+        case "tmpfs" if source:
+            hint = "remove it, or use type bind or volume"
+            message = "a tmpfs mount has no source"
+            yield Problem((*path, "source"), message, hint, Code.FORBIDDEN)
+        case "volume" if source.startswith((".", "/", "~")):
+            message = f"expected a volume's name, got the path {quoted(source)}"
+            yield Problem((*path, "source"), message, "for a path of the node use type: bind")
+        case "volume" if source and not _is_volume_name(source):
+            message = f"expected a volume's name, got {quoted(source)}"
+            yield Problem((*path, "source"), message, "use letters, digits, '-', '_' and '.'")
+
+
+def _is_volume_name(name: str) -> bool:
+    """The Docker Engine's rule: [a-zA-Z0-9][a-zA-Z0-9_.-]+."""
+    plain = name.replace("_", "").replace(".", "").replace("-", "")
+    return len(name) > 1 and plain.isascii() and plain.isalnum() and name[0].isalnum()
+
+
+def _ports(template: dict[str, Any], path: Path) -> Iterator[Problem]:
+    taken: dict[tuple[int, str], int] = {}
+    for index, port in _items(template, "ports"):
+        published, protocol = port.get("published", 0), port.get("protocol", "tcp")
+        if not _positive(published) or not isinstance(protocol, str):
+            continue
+        first = taken.setdefault((published, protocol), index)
+        if first != index:
+            message = f"port {published}/{protocol} is published by ports[{first}] too"
+            hint = "publish each port once"
+            yield Problem((*path, index, "published"), message, hint, Code.DUPLICATE)
+
+
+def _resources(resources: dict[str, Any], path: Path) -> Iterator[Problem]:
+    reserved, limits = _block(resources, "reservations"), _block(resources, "limits")
+    for name, parse, least, words in (
+        ("cpus", parse_cpus, LEAST_CPUS, "0.001"),
+        ("memory", parse_bytes, LEAST_MEMORY, "4Mi"),
+    ):
+        amounts: dict[str, float] = {}
+        for block, values in (("reservations", reserved), ("limits", limits)):
+            amount = _amount(parse, values.get(name, 0))
+            amounts[block] = amount
+            if 0 < amount < least:
+                message = f"expected 0 or at least {words}, got {values[name]}"
+                yield Problem((*path, block, name), message)
+        if 0 < amounts["limits"] < amounts["reservations"]:
+            message = f"reserves {reserved[name]}, which is more than the limit of {limits[name]}"
+            hint = "raise resources.limits or reserve less"
+            yield Problem((*path, "reservations", name), message, hint)
+
+
+def _healthcheck(check: dict[str, Any], path: Path) -> Iterator[Problem]:
+    command = check.get("command")
+    if not isinstance(command, list) or not command:
+        return
+    if check.get("disable") is True:
+        message = "the check is disabled, so it has no command"
+        hint = "remove disable, or the command"
+        yield Problem((*path, "command"), message, hint, Code.FORBIDDEN)
+    if command[0] in ("CMD", "CMD-SHELL", "NONE"):
+        hint = {
+            "CMD": "leave it out: the program comes first",
+            "CMD-SHELL": 'write [sh, -c, "…"]',
+            "NONE": "write disable: true",
+        }[command[0]]
+        yield Problem((*path, "command", 0), f"{command[0]} is Docker's word, not a program", hint)
+
+
+def _amount(parse: Callable[[Any], float], value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return 0
+    try:
+        return parse(value)
+    except (ValueError, OverflowError):
+        return 0
+
+
+def _misshapen(obj: dict[str, Any], *keys: str) -> bool:
+    return any(not isinstance(obj.get(key, {}), dict) for key in keys)
+
+
+def _positive(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _block(parent: dict[str, Any], key: str) -> dict[str, Any]:
+    value = parent.get(key)
+    return value if isinstance(value, dict) else {}
+
+
+def _items(parent: dict[str, Any], key: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    value = parent.get(key)
+    for index, item in enumerate(value if isinstance(value, list) else ()):
+        if isinstance(item, dict):
+            yield index, item
+
+
+def _texts(block: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    for key, value in block.items():
+        if isinstance(key, str) and isinstance(value, str):
+            yield key, value
