@@ -1,0 +1,1 @@
+"""How the docker driver speaks to a Docker Engine: calls, request bodies, answers, credentials."""

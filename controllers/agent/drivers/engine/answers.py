@@ -1,0 +1,87 @@
+"""What the Engine's inspect and list answers say, as the contract's Container."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from api.types.task import PublishedPort
+from controllers.agent.drivers.contract import Container, Phase
+from controllers.agent.drivers.engine.body import NAMESPACE, TASK, TASK_NAME
+
+# What `docker inspect` calls Status. Paused processes are still there; dead ones are not.
+_PHASES = {
+    "created": Phase.CREATED,
+    "running": Phase.RUNNING,
+    "paused": Phase.RUNNING,
+    "restarting": Phase.RUNNING,
+    "removing": Phase.EXITED,
+    "exited": Phase.EXITED,
+    "dead": Phase.EXITED,
+}
+_HEALTH_OUTPUT_LIMIT = 1000  # characters; it becomes part of a task's status
+
+
+def container(inspected: Mapping[str, Any]) -> Container:
+    state = inspected["State"]
+    labels = inspected["Config"]["Labels"]
+    phase = _PHASES[state["Status"]]
+    health = state.get("Health") or {}
+    return Container(
+        id=inspected["Id"],
+        task_uid=labels[TASK],
+        task_name=labels[TASK_NAME],
+        namespace=labels[NAMESPACE],
+        phase=phase,
+        pid=state["Pid"],
+        exit_code=state["ExitCode"] if phase is Phase.EXITED else None,
+        oom_killed=state["OOMKilled"],
+        health=_health(health),
+        health_output=_health_output(health),
+        error=state["Error"],
+        started_at=_time(state["StartedAt"]),
+        finished_at=_time(state["FinishedAt"]) if phase is Phase.EXITED else None,
+        ports=_ports(inspected["NetworkSettings"].get("Ports") or {}),
+    )
+
+
+def address(inspected: Mapping[str, Any]) -> str:
+    """The container's IP address; empty when it doesn't run."""
+    networks = inspected["NetworkSettings"].get("Networks") or {}
+    return next((str(n["IPAddress"]) for n in networks.values() if n.get("IPAddress")), "")
+
+
+def _health(health: Mapping[str, Any]) -> str:
+    status = str(health.get("Status", ""))
+    return "" if status == "none" else status
+
+
+def _health_output(health: Mapping[str, Any]) -> str:
+    """What the last failed check printed, or how it failed where it printed nothing."""
+    for check in reversed(health.get("Log") or []):
+        if check["ExitCode"] != 0:
+            output = str(check["Output"]).strip()
+            return output[-_HEALTH_OUTPUT_LIMIT:] or f"exit code {check['ExitCode']}"
+    return ""
+
+
+def _ports(ports: Mapping[str, Any]) -> list[PublishedPort]:
+    """Published ports, once each, though the Engine lists IPv4 and IPv6 apart."""
+    found = {
+        (int(target.partition("/")[0]), int(binding["HostPort"]), target.partition("/")[2])
+        for target, bindings in ports.items()
+        for binding in bindings or ()
+        if binding.get("HostPort")
+    }
+    return [
+        PublishedPort(target=target, published=published, protocol=protocol)
+        for target, published, protocol in sorted(found)
+    ]
+
+
+def _time(text: str) -> datetime | None:
+    """RFC 3339 with nanoseconds; the year 1 stands for never."""
+    if text.startswith("0001-"):
+        return None
+    return datetime.fromisoformat(text)

@@ -1,0 +1,139 @@
+"""Calls to the Engine's HTTP API, and its errors in our words.
+
+All goes through aiodocker's session: one pool of kept-alive connections on the engine's socket.
+The API version is the engine's own, asked for once and again after it was away, since it may have
+come back as another version.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiodocker
+import aiohttp
+
+from controllers.agent.drivers.contract import DriverError, EngineDown, NotFound, Refused
+
+_CANNOT_CONNECT = 900  # aiodocker's own status for it
+_CALL_SECONDS = 120.0  # an engine that takes longer for one call is as good as gone
+
+# The engine answers 500 to these, though no second try can go better.
+_HOPELESS = (
+    "OCI runtime create failed",
+    "failed to create shim",
+    "invalid mount config",
+    "no such file or directory",
+    "not a directory",
+    "unable to find user",
+    "unable to find group",
+    "executable file not found",
+)
+
+
+class EngineClient:
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._docker: aiodocker.Docker | None = None
+
+    @property
+    def docker(self) -> aiodocker.Docker:
+        """Made at the first use: aiohttp wants a running loop."""
+        if self._docker is None:
+            url, connector = _connector(self.url)
+            self._docker = aiodocker.Docker(
+                url=url, connector=connector, timeout=aiohttp.ClientTimeout()
+            )
+        return self._docker
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, str] | None = None,
+        body: object = None,
+        seconds: float | None = _CALL_SECONDS,
+    ) -> Any:
+        """One request and its JSON answer. Raises what `words` makes of a failure."""
+        async with self.stream(method, path, params=params, body=body, seconds=seconds) as answer:
+            content = await answer.read()
+        return json.loads(content) if content else None
+
+    @asynccontextmanager
+    async def stream(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, str] | None = None,
+        body: object = None,
+        headers: Mapping[str, str] | None = None,
+        seconds: float | None = None,
+    ) -> AsyncGenerator[aiohttp.ClientResponse, None]:
+        """A request whose answer is read piece by piece; closed at the end of the block."""
+        try:
+            async with self.docker._query(
+                path,
+                method,
+                params=params,
+                data=None if body is None else json.dumps(body),
+                headers=headers,
+                timeout=aiohttp.ClientTimeout(total=seconds),
+            ) as answer:
+                try:
+                    yield answer
+                finally:
+                    answer.close() if seconds is None else answer.release()
+        except (aiodocker.DockerError, aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise self.words(error) from error
+
+    def words(self, error: BaseException) -> DriverError:
+        """What a failure means, for the caller (its type) and for people (its text)."""
+        if isinstance(error, aiodocker.DockerError) and error.status != _CANNOT_CONNECT:
+            return _refusal(error)
+        if self._docker is not None:
+            self._docker.api_version = "auto"
+        return EngineDown(
+            f"the container engine at {self.url} does not answer: {_reason(error)}; "
+            "see its log, and start it (systemctl start docker, or hack/engine start)"
+        )
+
+    async def close(self) -> None:
+        if self._docker is not None:
+            docker, self._docker = self._docker, None
+            await docker.close()
+            await docker.session.close()
+            await docker.connector.close()
+            await asyncio.sleep(0)  # lets the transports see that they are closed
+
+
+def _connector(url: str) -> tuple[str, aiohttp.BaseConnector | None]:
+    """As many connections as there are calls; None leaves it to aiodocker (TLS, ssh)."""
+    if url.startswith("unix://"):
+        return "unix://localhost", aiohttp.UnixConnector(url.removeprefix("unix://"), limit=0)
+    return url, None
+
+
+def _reason(error: BaseException) -> str:
+    """The system's words, which aiodocker and aiohttp wrap in their own."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, TimeoutError):
+            return "it took too long to answer"
+        if isinstance(cause, OSError) and cause.strerror:
+            return cause.strerror
+        cause = cause.__cause__ or cause.__context__
+    return str(error) or type(error).__name__
+
+
+def _refusal(error: aiodocker.DockerError) -> DriverError:
+    text = error.message.strip()
+    if error.status == 404 and "no such container" in text.lower():
+        return NotFound(text)
+    if error.status in (400, 403, 404, 409) or any(sign in text for sign in _HOPELESS):
+        return Refused(text)
+    return DriverError(text)

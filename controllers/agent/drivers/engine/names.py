@@ -1,0 +1,83 @@
+"""Names that containers of one namespace on one node know each other by.
+
+Every container sees its namespace's file as /etc/hosts, and each running container stands in it
+with its service's name, `<service>.<namespace>`, its task's name and its hostname. So a service
+is found by its name without a name server, also while the agent is away. On the Engine's default
+bridge this saves what a user-defined network costs for each container (its embedded DNS server:
+100 ms of CPU with Docker 20.10, a third of what a start costs).
+
+A bind mount of a file holds on to the inode, so a file is rewritten in place and never replaced,
+and stays until its namespace has no container here, running or not.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import msgspec
+
+_HEAD = """\
+127.0.0.1\tlocalhost
+::1\tlocalhost ip6-localhost ip6-loopback
+"""
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """One container's line; it has no address while it doesn't run."""
+
+    namespace: str
+    service: str
+    task_name: str
+    hostname: str
+    address: str = ""
+
+
+class Names:
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._entries: dict[str, dict[str, Entry]] = {}  # namespace → task uid → entry
+
+    def path(self, namespace: str) -> Path:
+        return self._directory / namespace
+
+    def put(self, task_uid: str, entry: Entry) -> None:
+        """The file is there and says so when this returns."""
+        entries = self._entries.setdefault(entry.namespace, {})
+        if entries.get(task_uid) == entry and self.path(entry.namespace).exists():
+            return
+        entries[task_uid] = entry
+        self._write(entry.namespace)
+
+    def stopped(self, task_uid: str) -> None:
+        """Its container has ended, or is gone and may be made again."""
+        for entries in self._entries.values():
+            entry = entries.get(task_uid)
+            if entry is not None and entry.address:
+                self.put(task_uid, msgspec.structs.replace(entry, address=""))
+
+    def forget(self, task_uid: str) -> None:
+        for namespace, entries in list(self._entries.items()):
+            if entries.pop(task_uid, None) is None:
+                continue
+            if entries:
+                self._write(namespace)
+            else:
+                del self._entries[namespace]
+                self.path(namespace).unlink(missing_ok=True)
+
+    def _write(self, namespace: str) -> None:
+        lines = [_HEAD]
+        for entry in self._entries[namespace].values():
+            if entry.address:
+                service = f"{entry.service} {entry.service}.{namespace}"
+                known = dict.fromkeys((entry.hostname, entry.task_name))  # once, where the same
+                lines.append(f"{entry.address}\t{' '.join(known)} {service}\n")
+        self._directory.mkdir(parents=True, exist_ok=True)
+        text = "".join(lines).encode()
+        descriptor = os.open(self.path(namespace), os.O_WRONLY | os.O_CREAT, 0o644)
+        try:
+            os.pwrite(descriptor, text, 0)
+            os.ftruncate(descriptor, len(text))
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,65 @@
+"""A process started by the Engine inside a container, over a hijacked connection."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+
+import aiodocker
+import aiohttp
+from aiodocker.execs import Exec
+from aiodocker.stream import Stream
+
+from controllers.agent.drivers.contract import LogLine
+from controllers.agent.drivers.engine.client import EngineClient
+
+
+class EngineTerminal:
+    def __init__(self, client: EngineClient, process: Exec, stream: Stream) -> None:
+        self._client = client
+        self._process = process
+        self._stream = stream
+
+    async def output(self) -> AsyncGenerator[LogLine, None]:
+        try:
+            while True:
+                message = await self._stream.read_out()
+                if message is None:
+                    return
+                yield LogLine(message.stream, message.data)
+        except (aiodocker.DockerError, aiohttp.ClientError, OSError) as error:
+            raise self._client.words(error) from error
+        finally:
+            await self.close()
+
+    async def send(self, data: bytes) -> None:
+        if self._connected():
+            await self._stream.write_in(data)
+
+    async def end_input(self) -> None:
+        """The process reads its input's end; its output still comes."""
+        response = self._stream._resp
+        if self._connected() and response is not None and response.connection is not None:
+            transport = response.connection.transport
+            if transport is not None and transport.can_write_eof():
+                transport.write_eof()
+
+    async def resize(self, width: int, height: int) -> None:
+        await self._client.call(
+            "POST", f"exec/{self._process.id}/resize", params={"w": str(width), "h": str(height)}
+        )
+
+    async def exit_code(self) -> int:
+        answer = await self._client.call("GET", f"exec/{self._process.id}/json")
+        return int(answer["ExitCode"] or 0)
+
+    async def close(self) -> None:
+        self._stream._closed = True  # aiodocker's own close fails where the engine closed first
+        if self._stream._resp is not None:
+            self._stream._resp.close()
+
+    def _connected(self) -> bool:
+        response = self._stream._resp
+        if response is None or response.connection is None or self._stream._closed:
+            return False
+        transport = response.connection.transport
+        return transport is not None and not transport.is_closing()
