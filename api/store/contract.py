@@ -9,6 +9,7 @@ Errors:
 
     StoreError
     ├── Unavailable     no answer, or no leader; the write may or may not have happened
+    │   └── Full        out of space or over its quota; it takes no writes until that is mended
     ├── Conflict        a compare did not hold; names the keys; nothing of the commit was written
     ├── Compacted       history before a revision is gone: list again, watch from there
     ├── LeaseGone       the lease has expired or never was
@@ -31,6 +32,10 @@ class StoreError(Exception):
 
 class Unavailable(StoreError):
     """The store did not answer. Retry; a write may have happened."""
+
+
+class Full(Unavailable):
+    """The store has no room left: it can be read, and nothing was written."""
 
 
 class Conflict(StoreError):
@@ -111,15 +116,19 @@ class Store(Protocol):
     async def write(self, writes: Sequence[Write]) -> builtins.list[int | Conflict]:
         """Each write by itself, many in one commit: for each, its revision or its Conflict.
 
-        Commits hold at most `max_ops` writes; one conflict does not stop its neighbours. Raises
-        Unavailable if any part got no answer, when some of the writes may have happened.
+        Commits hold at most `max_ops` writes; one conflict does not stop its neighbours. A key
+        may be in it twice and is then written in that order. Raises Unavailable if any part got
+        no answer, and LeaseGone if a lease is, when some of the writes may have happened; raises
+        TooLarge before any has.
         """
 
     def watch(self, prefix: str, *, after: int) -> AsyncGenerator[builtins.list[Change], None]:
         """Changes after revision `after`, in order, in batches that never split a commit.
 
         An empty batch may come at any time and means nothing. Reconnects by itself and goes on
-        where it was. Raises Compacted. Close it with `aclose()`.
+        where it was. Raises Compacted when changes after `after` may be forgotten, and when
+        `after` is a revision that this store never had (it was set back to a backup). Close it
+        with `aclose()`.
         """
 
     async def grant(self, ttl: float) -> int:

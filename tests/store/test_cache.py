@@ -23,13 +23,6 @@ from api.types.task import Task, TaskSpec, TaskState, TaskStatus
 from api.types.template import ConfigMount, SecretMount, TaskTemplate
 
 
-@pytest.fixture
-async def memory() -> AsyncIterator[MemoryStore]:
-    store = MemoryStore()
-    yield store
-    await store.close()
-
-
 @asynccontextmanager
 async def running(store: Store, cache: Cache | None = None) -> AsyncIterator[Cache]:
     if cache is None:

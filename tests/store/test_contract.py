@@ -233,10 +233,10 @@ async def test_a_watch_tells_every_change_after_its_revision(store: Store) -> No
     await watch.aclose()
 
 
-async def test_a_watch_from_zero_tells_all(store: Store) -> None:
-    await store.commit([Write(A, b"1")])
-    await store.commit([Write(A, b"2")])
-    watch = store.watch("/t/", after=0)
+async def test_a_watch_from_zero_tells_all(fresh_store: Store) -> None:
+    await fresh_store.commit([Write(A, b"1")])
+    await fresh_store.commit([Write(A, b"2")])
+    watch = fresh_store.watch("/t/", after=0)
     assert [change.value for change in await collect(watch, 2)] == [b"1", b"2"]
     await watch.aclose()
 

@@ -1,0 +1,82 @@
+"""A real etcd for the tests, on free ports of loopback, with TLS and client certificates."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import trustme
+
+from api.store.channel import TLSFiles
+
+
+def certificates(directory: Path) -> TLSFiles:
+    """One authority and one certificate, for server and client."""
+    authority = trustme.CA(key_type=trustme.KeyType.ECDSA)
+    issued = authority.issue_cert("127.0.0.1", "localhost", key_type=trustme.KeyType.ECDSA)
+    tls = TLSFiles(directory / "ca.pem", directory / "cert.pem", directory / "key.pem")
+    authority.cert_pem.write_to_path(str(tls.ca))
+    issued.private_key_pem.write_to_path(str(tls.key))
+    for pem in issued.cert_chain_pems:
+        pem.write_to_path(str(tls.cert), append=True)
+    return tls
+
+
+def free_ports(count: int) -> list[int]:
+    with contextlib.ExitStack() as stack:
+        found = []
+        for _ in range(count):
+            listener = stack.enter_context(socket.socket())
+            listener.bind(("127.0.0.1", 0))
+            found.append(int(listener.getsockname()[1]))
+        return found
+
+
+class Etcd:
+    """One member that can be killed, paused and started again on its data."""
+
+    def __init__(self, directory: Path, *flags: str) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        self.directory = directory
+        self.tls = certificates(directory)
+        client, peer = free_ports(2)
+        self.endpoint = f"https://127.0.0.1:{client}"
+        self._address = ("127.0.0.1", client)
+        peer_url = f"http://127.0.0.1:{peer}"
+        ca, cert, key = self.tls
+        self._command = [
+            "etcd", "--name=test", f"--data-dir={directory / 'data'}",
+            f"--listen-client-urls={self.endpoint}", f"--advertise-client-urls={self.endpoint}",
+            f"--listen-peer-urls={peer_url}", f"--initial-advertise-peer-urls={peer_url}",
+            f"--initial-cluster=test={peer_url}", f"--trusted-ca-file={ca}", "--client-cert-auth",
+            f"--cert-file={cert}", f"--key-file={key}", "--max-txn-ops=512", "--logger=zap",
+            "--log-outputs=stderr", "--log-level=warn", *flags,
+        ]  # fmt: skip
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with (self.directory / "log").open("ab") as log:
+            self._process = subprocess.Popen(self._command, stderr=log, stdout=log)
+        deadline = time.monotonic() + 30
+        while True:
+            with contextlib.suppress(OSError):
+                socket.create_connection(self._address, timeout=1).close()
+                return
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError((self.directory / "log").read_text())
+            time.sleep(0.02)
+
+    def signal(self, number: signal.Signals) -> None:
+        if self._process is not None:
+            os.kill(self._process.pid, number)
+
+    def kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
