@@ -112,6 +112,28 @@ def add_agent(it: Cluster, node: str = "node-1", driver: str = "docker") -> None
     it.ctl("wait", "node", node, "--for=condition=Ready", "--timeout=60s")
 
 
+@contextlib.contextmanager
+def engine() -> Iterator[None]:
+    """A Docker Engine that answers; ended afterwards if it was started here."""
+    ours = not engine_answers()
+    if ours:
+        subprocess.run([str(ROOT / "hack/engine"), "start"], check=True, stdout=sys.stderr)
+    try:
+        yield
+    finally:
+        if ours:
+            subprocess.run([str(ROOT / "hack/engine"), "stop"], check=True, stdout=sys.stderr)
+
+
+def engine_answers() -> bool:
+    return subprocess.run(["docker", "info"], capture_output=True, check=False).returncode == 0
+
+
+def image(name: str) -> None:
+    """Build `skep/<name>:test` from packages of the distribution."""
+    subprocess.run([str(ROOT / "hack/images/build"), name], check=True, stdout=sys.stderr)
+
+
 def until(reached: Callable[[], bool], what: str, limit: float = 60.0) -> float:
     """Seconds it took. Raises TimeoutError."""
     start = time.monotonic()

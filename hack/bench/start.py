@@ -119,7 +119,7 @@ def main() -> None:
     runs = options.runs or (1 if options.quick else 3)
 
     engine = Engine()
-    with docker(), registry(), swarm(), local.manager() as cluster:
+    with local.engine(), registry(), swarm(), local.manager() as cluster:
         local.add_agent(cluster)
         sides: list[Side] = [Skep(cluster), Swarm()]
         for side in sides:  # a warm-up of each: the image is pulled, caches are filled
@@ -128,14 +128,16 @@ def main() -> None:
         rows: list[Row] = []
         for size in sizes:
             rows += measure(engine, sides, size, runs, last=size == sizes[-1])
-    versions = {
+        versions = versions_used()
+    report("start", rows, versions, quick=options.quick)
+
+
+def versions_used() -> dict[str, str]:
+    return {
         "skep": version_of(str(local.BIN / "skepd"), "--version"),
-        "docker": run("docker", "version", "-f", "{{.Server.Version}}").strip()
-        if engine_answers()
-        else "",
+        "docker": run("docker", "version", "-f", "{{.Server.Version}}").strip(),
         "etcd": version_of("etcd", "--version"),
     }
-    report("start", rows, versions, quick=options.quick)
 
 
 def measure(engine: Engine, sides: list[Side], size: int, runs: int, *, last: bool) -> list[Row]:
@@ -233,22 +235,6 @@ def starts() -> Iterator[Callable[[int], float]]:
 
 
 @contextlib.contextmanager
-def docker() -> Iterator[None]:
-    ours = not engine_answers()
-    if ours:
-        subprocess.run([str(local.ROOT / "hack/engine"), "start"], check=True)
-    try:
-        yield
-    finally:
-        if ours:
-            subprocess.run([str(local.ROOT / "hack/engine"), "stop"], check=True)
-
-
-def engine_answers() -> bool:
-    return subprocess.run(["docker", "info"], capture_output=True, check=False).returncode == 0
-
-
-@contextlib.contextmanager
 def registry() -> Iterator[None]:
     """A registry on loopback that holds the image."""
     home = Path(tempfile.mkdtemp(prefix="skep-registry-"))
@@ -266,7 +252,7 @@ def registry() -> Iterator[None]:
         env={**os.environ, "OTEL_TRACES_EXPORTER": "none"},
     )
     try:
-        subprocess.run([str(local.ROOT / "hack/images/build"), "busybox"], check=True)
+        local.image("busybox")
         run("docker", "tag", "skep/busybox:test", IMAGE)
         local.until(lambda: pushed(), "the image in the registry")
         yield
