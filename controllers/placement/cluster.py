@@ -109,7 +109,7 @@ class Cluster:
         info.ready = is_ready(node)
         info.cpus = round(node.status.resources.cpus * 1000)
         info.memory = node.status.resources.memory
-        return before is None or _offer(before) != _offer(node)
+        return before is None or offer(before) != offer(node)
 
     def drop_node(self, name: str) -> None:
         info = self._infos.get(name)
@@ -177,7 +177,7 @@ def _less(counts: dict[str, int] | dict[HostPort, int], key: object) -> None:
         del counts[key]  # type: ignore[arg-type]
 
 
-def _offer(node: Node) -> tuple[object, ...]:
+def offer(node: Node) -> tuple[object, ...]:
     """All of a node that a placement depends on."""
     status = node.status
     return (

@@ -1,0 +1,130 @@
+"""What a service's status says: counts, and conditions that explain them.
+
+Available     True when as many tasks run as are wanted: `3/3 running`. Where some don't, the words
+              of the first one that has any: `2/3 running; web-3-x1y2z: no suitable node (…)`.
+Progressing   True while something is under way, False with reason Complete when all is as wanted,
+              and False with another reason when it can't go on without a change by the user.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import msgspec
+
+from api.types.meta import Condition, set_condition
+from api.types.service import Service, ServiceStatus
+from api.types.task import Task, TaskState
+
+AVAILABLE = "Available"
+PROGRESSING = "Progressing"
+
+_MOST = 300  # characters of a task's words
+
+
+class Census(msgspec.Struct):
+    """A service's tasks, counted slot by slot."""
+
+    replicas: int = 0
+    running: int = 0
+    updated: int = 0
+    leaving: int = 0  # told to stop, not over
+    problem: str = ""  # the words of one task, the most telling
+    gave_up: str = ""  # why a slot will not run again by itself
+    _gravity: int = 0
+
+    def notice(self, task: Task, why_final: str = "") -> None:
+        """A task of a slot that does not run as it should."""
+        gravity, words = _trouble(task)
+        if why_final:
+            gravity += 10
+            words = f"{words}; not started again: {why_final}"
+            self.gave_up = self.gave_up or why_final
+        if gravity > self._gravity:
+            self._gravity = gravity
+            self.problem = f"{task.metadata.name}: {words[:_MOST]}"
+
+    @property
+    def complete(self) -> bool:
+        return self.running >= self.replicas <= self.updated and not self.leaving
+
+
+def _trouble(task: Task) -> tuple[int, str]:
+    """How telling the task's words are (0: not), and the words."""
+    status = task.status
+    match status.state:
+        case TaskState.FAILED | TaskState.REJECTED:
+            return 5, status.error or status.message or status.state.lower()
+        case TaskState.ORPHANED:
+            return 2, status.error or status.message or "its node was lost"
+        case TaskState.COMPLETE:
+            return 1, "exited with code 0"
+        case TaskState.PENDING if status.message:
+            return 4, status.message
+        case _ if status.error:
+            return 3, status.error
+        case TaskState.PREPARING if status.message.startswith("waiting for"):
+            return 3, status.message
+    return 0, ""
+
+
+def status_of(service: Service, revision: str, census: Census, now: datetime) -> ServiceStatus:
+    return ServiceStatus(
+        observed_generation=service.metadata.generation,
+        revision=revision,
+        replicas=census.replicas,
+        running=census.running,
+        updated=census.updated,
+        conditions=conditions_of(
+            service.status.conditions, _available(census), _progressing(census, revision), now=now
+        ),
+    )
+
+
+def refused_status(service: Service, reason: str, message: str, now: datetime) -> ServiceStatus:
+    """The status of a service that can't be reconciled as it is written."""
+    condition = Condition(type=PROGRESSING, status="False", reason=reason, message=message)
+    return msgspec.structs.replace(
+        service.status,
+        observed_generation=service.metadata.generation,
+        conditions=conditions_of(service.status.conditions, condition, now=now),
+    )
+
+
+def conditions_of(old: list[Condition], *new: Condition, now: datetime) -> list[Condition]:
+    """Those conditions in place of the old ones of their types, in the order of their types."""
+    for condition in new:
+        old = set_condition(old, condition, now=now)
+    return sorted(old, key=lambda condition: condition.type)
+
+
+def _available(census: Census) -> Condition:
+    up = census.running >= census.replicas
+    message = f"{census.running}/{census.replicas} running"
+    if not up and census.problem:
+        message = f"{message}; {census.problem}"
+    reason = "TasksRunning" if up else "TasksNotRunning"
+    return Condition(
+        type=AVAILABLE, status="True" if up else "False", reason=reason, message=message
+    )
+
+
+def _progressing(census: Census, revision: str) -> Condition:
+    if census.gave_up:
+        status, reason = "False", "RestartsExhausted"
+        message = f"{census.problem}; change the service, or restart it, to try again"
+    elif census.complete:
+        status, reason = "False", "Complete"
+        message = f"all tasks run revision {revision}" if census.replicas else "no tasks wanted"
+    elif census.updated < census.running:
+        status, reason = "True", "Updating"
+        message = f"{census.updated}/{census.replicas} run revision {revision}"
+        if census.problem:
+            message = f"{message}; {census.problem}"
+    elif census.running < census.replicas:
+        status, reason = "True", "Starting"
+        message = f"{census.running}/{census.replicas} running"
+    else:
+        status, reason = "True", "Stopping"
+        message = "waiting for tasks to stop"
+    return Condition(type=PROGRESSING, status=status, reason=reason, message=message)

@@ -1,0 +1,307 @@
+"""The service controller: carries out what `decide` decides.
+
+One key is one service, and one key is worked on once at a time. After its writes it waits until
+the cache has seen them, so the next decision never repeats this one. After a store error it first
+asks the store how far it is and waits for the cache to get there, because the write may have
+happened.
+
+A service of 20,000 tasks changes thousands of times a second while it starts. So a service rests
+after each look, the longer the more tasks it has: the cost of looking stays at a few percent of a
+core, whatever its size. A service at rest is looked at as soon as something happens.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+
+import msgspec
+
+from api.store import keys
+from api.store.cache import DELETED, Cache, CacheEvent, Item
+from api.store.contract import ABSENT, Conflict, Store, StoreError, Write
+from api.types import codec
+from api.types.kinds import NODE, REVISION, SERVICE, TASK
+from api.types.node import Node
+from api.types.revision import Revision, revision_name
+from api.types.service import TASKS_FINALIZER, Service, ServiceStatus
+from api.types.task import TERMINAL, Task, TaskState
+from controllers.orchestrator.census import refused_status
+from controllers.orchestrator.decide import cascade, decide
+from controllers.orchestrator.decision import Decision, Observed, World
+from controllers.placement.cluster import offer
+from controllers.reconcile.controller import DONE, After, Controller, GiveUp, Outcome
+from controllers.reconcile.recorder import Recorder
+
+STATUS_GAP = 0.3  # seconds between two writes of one service's status
+_CHUNK = 1000  # tasks encoded and written between two looks at other work
+
+_RUNNING = TaskState.RUNNING
+_TELLING = (TaskState.PENDING, TaskState.PREPARING)  # states whose messages the status quotes
+
+
+class ServiceController:
+    name = "services"
+
+    def __init__(
+        self, cache: Cache, store: Store, recorder: Recorder, clock: Callable[[], datetime]
+    ) -> None:
+        self._cache = cache
+        self._store = store
+        self._recorder = recorder
+        self._clock = clock
+        self._observed = Observed()
+        self._status_written: dict[str, float] = {}  # loop's time
+        self._names: dict[str, tuple[int, str]] = {}  # revision names by service revision
+        self._unsure: set[str] = set()  # keys whose last write may or may not have happened
+        self._controller = Controller(
+            self.name, self._reconcile, workers=8, pace=self._pace, given_up=self._refuse
+        )
+
+    async def run(self) -> None:
+        await self._cache.synced()
+        stop = self._cache.listen(self._heard, kinds={SERVICE, TASK, NODE})
+        try:
+            self._begin()
+            await self._controller.run()
+        finally:
+            stop()
+
+    # What wakes a service
+
+    def _begin(self) -> None:
+        now = self._clock()
+        self._observed = Observed()
+        for item in self._cache.items(TASK):
+            task: Task = item.obj
+            if task.live and not task.wanted:
+                self._observed.told[task.metadata.uid] = now
+        for item in self._cache.items(NODE):
+            if item.obj.spec.availability == "drain":
+                self._observed.draining[item.name] = now
+        every = {f"{item.namespace}/{item.name}" for item in self._cache.items(SERVICE)}
+        every.update(self._cache.by_values(TASK, "service"))
+        every.update(self._cache.by_values(REVISION, "service"))
+        for key in every:
+            self._controller.queue.add(key)
+
+    def _heard(self, events: Sequence[CacheEvent]) -> None:
+        add = self._controller.queue.add
+        for event in events:
+            if event.kind is TASK:
+                if self._task_matters(event):
+                    task: Task = event.item.obj
+                    add(f"{event.item.namespace}/{task.spec.service}")
+            elif event.kind is SERVICE:
+                if event.old is None or event.type == DELETED or _rewritten(event):
+                    add(f"{event.item.namespace}/{event.item.name}")
+            elif event.kind is NODE:
+                self._node_heard(event)
+
+    def _task_matters(self, event: CacheEvent) -> bool:
+        """Whether a decision may differ for it; remembers when it was seen to end."""
+        task: Task = event.item.obj
+        uid, state = task.metadata.uid, task.status.state
+        if event.type == DELETED:
+            self._observed.ended.pop(uid, None)
+            self._observed.told.pop(uid, None)
+            return True
+        if event.old is None:
+            return True
+        before: Task = event.old.obj
+        if before.spec.desired_state is not task.spec.desired_state:
+            self._observed.told.setdefault(uid, self._clock())
+            return True
+        if before.status.state is not state:
+            if state in TERMINAL:
+                self._observed.told.pop(uid, None)
+                self._observed.ended.setdefault(uid, self._clock())
+                return True
+            return state is _RUNNING or before.status.message != ""
+        return state in _TELLING and before.status.message != task.status.message
+
+    def _node_heard(self, event: CacheEvent) -> None:
+        node: Node = event.item.obj
+        if event.type == DELETED or node.spec.availability != "drain":
+            self._observed.draining.pop(event.item.name, None)
+        else:
+            self._observed.draining.setdefault(event.item.name, self._clock())
+        if event.type != DELETED and event.old is not None and offer(event.old.obj) == offer(node):
+            return
+        add = self._controller.queue.add
+        there = self._cache.by(TASK, "node", event.item.name)
+        for key in {f"{item.namespace}/{item.obj.spec.service}" for item in there}:
+            add(key)
+        for item in self._cache.items(SERVICE):
+            if item.obj.spec.mode == "global":
+                add(f"{item.namespace}/{item.name}")
+
+    def _pace(self, key: str) -> float:
+        """Seconds of rest after a look: it costs about two microseconds a task."""
+        return min(0.02 + self._cache.count(TASK, "service", key) * 25e-6, 10.0)
+
+    # One service
+
+    async def _reconcile(self, key: str) -> Outcome:
+        if key in self._unsure:
+            await self._cache.caught_up(await self._store.revision())
+            self._unsure.discard(key)
+        namespace, _, name = key.partition("/")
+        item = self._cache.get(SERVICE, namespace, name)
+        decision = self._decide(key, item)
+        try:
+            await self._carry_out(key, item, decision)
+        except StoreError:
+            self._unsure.add(key)
+            raise
+        if item is None:
+            self._status_written.pop(key, None)
+            self._names.pop(key, None)
+            return DONE
+        for note in decision.notes:
+            self._recorder.note(
+                item.obj, note.type, note.reason, note.message, count=note.count,
+                component=self.name,
+            )  # fmt: skip
+        if decision.status is not None:
+            wait = await self._write_status(key, item, decision.status)
+            if wait:
+                decision.look_again(wait)
+        if decision.requeue_after is not None:
+            return After(decision.requeue_after)
+        return DONE
+
+    def _decide(self, key: str, item: Item | None) -> Decision:
+        tasks: list[Task] = [i.obj for i in self._cache.by(TASK, "service", key)]
+        revisions: list[Revision] = [i.obj for i in self._cache.by(REVISION, "service", key)]
+        if item is None:
+            return cascade(tasks, revisions)
+        nodes: dict[str, Node] = {i.name: i.obj for i in self._cache.items(NODE)}
+        world = World(nodes=nodes, observed=self._observed, now=self._clock())
+        try:
+            return decide(item.obj, self._revision_name(key, item), tasks, revisions, world)
+        except ValueError as error:
+            raise GiveUp(
+                "InvalidSpec", f"{error}; correct it and apply the service again"
+            ) from None
+
+    def _revision_name(self, key: str, item: Item) -> str:
+        known = self._names.get(key)
+        if known is None or known[0] != item.revision:
+            service: Service = item.obj
+            known = (item.revision, revision_name(item.name, service.spec.template))
+            self._names[key] = known
+        return known[1]
+
+    async def _carry_out(self, key: str, item: Item | None, decision: Decision) -> None:
+        """All of the decision's writes; returns when the cache has seen them."""
+        newest = 0
+        if decision.revision is not None:
+            newest = await self._store.commit([_creation(decision.revision)])
+        refused: list[str] = []
+        for writes in _chunks(_task_writes(decision)):
+            for result in await self._store.write(writes):
+                if isinstance(result, Conflict):
+                    refused += result.keys
+                else:
+                    newest = max(newest, result)
+        if decision.drop and not refused:
+            drops = [Write(_key(old), None, _seen(old)) for old in decision.drop]
+            for result in await self._store.write(drops):
+                if isinstance(result, int):
+                    newest = max(newest, result)
+        if newest:
+            await self._cache.caught_up(newest)
+        if refused:
+            raise Conflict(refused)
+        if decision.finished and item is not None:
+            await self._release(item)
+
+    async def _release(self, item: Item) -> None:
+        """Nothing of a deleted service is left: take our finalizer, and with the last, delete."""
+        service: Service = item.obj
+        left = [one for one in service.metadata.finalizers if one != TASKS_FINALIZER]
+        value = None
+        if left:
+            metadata = msgspec.structs.replace(service.metadata, finalizers=left)
+            value = codec.amended(SERVICE, item.value, metadata=metadata)
+        if value is None or left != service.metadata.finalizers:
+            revision = await self._store.commit([Write(item.key, value, item.revision)])
+            await self._cache.caught_up(revision)
+
+    async def _write_status(self, key: str, item: Item, status: ServiceStatus) -> float:
+        """Write it if it changed; if it was written just now, the seconds to wait first."""
+        service: Service = item.obj
+        if status == service.status:
+            return 0.0
+        now = asyncio.get_running_loop().time()
+        wait = self._status_written.get(key, now - STATUS_GAP) + STATUS_GAP - now
+        if wait > 0:
+            return wait
+        self._status_written[key] = now
+        value = codec.amended(SERVICE, item.value, status=status)
+        revision = await self._store.commit([Write(item.key, value, item.revision)])
+        await self._cache.caught_up(revision)
+        return 0.0
+
+    async def _refuse(self, key: str, why: GiveUp) -> None:
+        namespace, _, name = key.partition("/")
+        item = self._cache.get(SERVICE, namespace, name)
+        if item is None:
+            return
+        status = refused_status(item.obj, why.reason, why.message, self._clock())
+        if status != item.obj.status:
+            self._recorder.note(item.obj, "Warning", why.reason, why.message, component=self.name)
+            value = codec.amended(SERVICE, item.value, status=status)
+            await self._store.commit([Write(item.key, value, item.revision)])
+
+
+def _rewritten(event: CacheEvent) -> bool:
+    """Whether more than the status of a service changed."""
+    if event.old is None:
+        return True
+    before: Service = event.old.obj
+    after: Service = event.item.obj
+    return (
+        before.spec != after.spec
+        or before.metadata.generation != after.metadata.generation
+        or before.metadata.deletion_timestamp != after.metadata.deletion_timestamp
+        or before.metadata.uid != after.metadata.uid
+    )
+
+
+def _task_writes(decision: Decision) -> Iterable[Write]:
+    for task in decision.create:
+        yield _creation(task)
+    for task, desired in decision.update:
+        spec = msgspec.structs.replace(task.spec, desired_state=desired)
+        changed = msgspec.structs.replace(task, spec=spec)
+        yield Write(_key(task), codec.encode(changed), _seen(task))
+    for task in decision.delete:
+        yield Write(_key(task), None, _seen(task))
+
+
+def _creation(obj: Task | Revision) -> Write:
+    return Write(_key(obj), codec.encode(obj), ABSENT)
+
+
+def _key(obj: Task | Revision) -> str:
+    kind = TASK if isinstance(obj, Task) else REVISION
+    return keys.object_key(kind, obj.metadata.namespace, obj.metadata.name)
+
+
+def _seen(obj: Task | Revision) -> int:
+    """The revision of the store at which the object was read."""
+    return int(obj.metadata.resource_version)
+
+
+def _chunks(writes: Iterable[Write]) -> Iterable[list[Write]]:
+    chunk: list[Write] = []
+    for write in writes:
+        chunk.append(write)
+        if len(chunk) == _CHUNK:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
