@@ -10,7 +10,7 @@ SKEP_HOME=${SKEP_HOME:-/var/lib/skep}         # data, logs and pid files
 SKEP_RUN=${SKEP_RUN:-/run/skep}               # the agent's secrets, in memory
 SKEP_LISTEN=${SKEP_LISTEN:-127.0.0.1:7443}    # the API
 SKEP_NODE=${SKEP_NODE:-$(hostname | tr '[:upper:]_' '[:lower:]-' | cut -c1-63)}
-SKEP_CONTEXT=${SKEP_CONTEXT:-local}           # the entry in the client's config
+SKEP_CONTEXT=local                            # the entry that hack/up makes in the client's config
 export SKEP_HOME SKEP_RUN SKEP_LISTEN SKEP_NODE SKEP_CONTEXT
 
 if [ -t 1 ] && [ -z "${NO_COLOR:-}" ]; then bold=$'\e[1m' plain=$'\e[0m'; else bold="" plain=""; fi
@@ -23,6 +23,12 @@ need_root() { [ "$(id -u)" = 0 ] || die "needs root (containers, mounts); try: s
 has() { command -v "$1" >/dev/null 2>&1; }
 systemd_runs() { [ -d /run/systemd/system ]; }
 engine_answers() { has docker && docker version >/dev/null 2>&1; }
+
+# What hack/up made is marked, so that hack/down never removes somebody else's data.
+ours=$SKEP_HOME/made-by-hack-up
+cluster_uid() { sed -n 's/^cluster=//p' "$ours" 2>/dev/null; }
+remember() { grep -qxF "$1" "$ours" 2>/dev/null || echo "$1" >>"$ours"; }
+remembers() { grep -qxF "$1" "$ours" 2>/dev/null; }
 
 # wait_for SECONDS WHAT COMMAND…: tries until the command succeeds, with a line that counts up.
 wait_for() {
