@@ -26,7 +26,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterable, Sequence
 from itertools import count
 from operator import attrgetter
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal
 
 import msgspec
 import structlog
@@ -44,6 +44,7 @@ MODIFIED: Final = "MODIFIED"
 DELETED: Final = "DELETED"
 
 Index = Callable[[Any], "str | Iterable[str] | None"]
+Indexed = str | tuple[str, ...] | None  # what an index gave for an item
 Listener = Callable[[Sequence["CacheEvent"]], None]
 SessionListener = Callable[[str, bool], None]
 
@@ -55,11 +56,12 @@ _RETRY_LAST = 5.0
 _BY_REVISION = attrgetter("revision")
 
 
-class Item:
-    """One object as the store has it."""
+# Items and events are many and live long, and no cycle can go through them: the collector need
+# not look at them.
 
-    __slots__ = ("_indexed", "_served", "created", "key", "kind", "name", "namespace", "obj",
-                 "revision", "value")  # fmt: skip
+
+class Item(msgspec.Struct, gc=False, eq=False):
+    """One object as the store has it."""
 
     kind: Kind
     namespace: str
@@ -67,23 +69,10 @@ class Item:
     key: str
     value: bytes  # as stored
     revision: int  # of its last change
-    created: int
+    created: int  # revision at which it came to be
     obj: Any  # decoded; shared, so not to be changed
-
-    def __init__(
-        self, kind: Kind, namespace: str, name: str, key: str, value: bytes, revision: int,
-        created: int, obj: Any,
-    ) -> None:  # fmt: skip
-        self.kind = kind
-        self.namespace = namespace
-        self.name = name
-        self.key = key
-        self.value = value
-        self.revision = revision
-        self.created = created
-        self.obj = obj
-        self._indexed: list[Any] = []
-        self._served: bytes | None = None
+    _indexed: tuple[Indexed, ...] = ()
+    _served: bytes | None = None
 
     def served(self) -> bytes:
         """JSON as the API serves it, with its resource version; made once."""
@@ -96,7 +85,7 @@ class Item:
         return f"<{self.kind.name} {where} at {self.revision}>"
 
 
-class CacheEvent(NamedTuple):
+class CacheEvent(msgspec.Struct, frozen=True, gc=False, eq=False):
     type: EventType
     kind: Kind
     item: Item  # of a delete: the last state, at the revision of the delete
@@ -105,34 +94,31 @@ class CacheEvent(NamedTuple):
 
 
 class _Index:
-    """Items by a value taken from the object; an item may be under none, one or several."""
+    """Keys by a value taken from the object; an item may be under none, one or several.
 
-    __slots__ = ("items", "of")
+    Keys and not items, so that a change which keeps the value costs one comparison.
+    """
+
+    __slots__ = ("keys", "of")
 
     def __init__(self, of: Index) -> None:
         self.of = of
-        self.items: dict[str, dict[str, Item]] = {}
+        self.keys: dict[str, dict[str, None]] = {}  # a dict, for its order
 
-    def value(self, obj: Any) -> str | tuple[str, ...] | None:
-        value = self.of(obj)
-        if value is None or isinstance(value, str):
-            return value
-        return tuple(dict.fromkeys(value))
-
-    def put(self, value: str | tuple[str, ...] | None, item: Item) -> None:
-        for one in (value,) if isinstance(value, str) else value or ():
-            found = self.items.get(one)
+    def put(self, value: Indexed, key: str) -> None:
+        for one in _each(value):
+            found = self.keys.get(one)
             if found is None:
-                self.items[one] = {item.key: item}
+                self.keys[one] = {key: None}
             else:
-                found[item.key] = item
+                found[key] = None
 
-    def drop(self, value: str | tuple[str, ...] | None, key: str) -> None:
-        for one in (value,) if isinstance(value, str) else value or ():
-            found = self.items[one]
+    def drop(self, value: Indexed, key: str) -> None:
+        for one in _each(value):
+            found = self.keys[one]
             del found[key]
             if not found:
-                del self.items[one]
+                del self.keys[one]
 
 
 class _Table:
@@ -155,20 +141,16 @@ class _Table:
         if found is None:
             found = self.by_namespace[item.namespace] = {}
         found[item.name] = item
+        item._indexed = values = tuple([_indexed(index.of(obj)) for index in self.indexes])
         if old is None:
             self.order = None
-            for index in self.indexes:
-                value = index.value(obj)
-                item._indexed.append(value)
-                index.put(value, item)
-            return
-        before = old._indexed
-        for at, index in enumerate(self.indexes):
-            value = index.value(obj)
-            item._indexed.append(value)
-            if value != before[at]:
-                index.drop(before[at], key)
-            index.put(value, item)
+            for index, value in zip(self.indexes, values, strict=True):
+                index.put(value, key)
+        elif values != old._indexed:
+            for index, value, before in zip(self.indexes, values, old._indexed, strict=True):
+                if value != before:
+                    index.drop(before, key)
+                    index.put(value, key)
 
     def drop(self, item: Item) -> None:
         del self.items[item.key]
@@ -236,16 +218,17 @@ class Cache:
         return [items[key] for key in order[first:last]]
 
     def by(self, kind: Kind, index: str, value: str) -> list[Item]:
-        found = self._tables[kind.name].named[index].items.get(value)
-        return list(found.values()) if found else []
+        table = self._tables[kind.name]
+        items = table.items
+        return [items[key] for key in table.named[index].keys.get(value, ())]
 
     def count(self, kind: Kind, index: str, value: str) -> int:
         """How many `by` would give, without making the list."""
-        return len(self._tables[kind.name].named[index].items.get(value, _NOTHING))
+        return len(self._tables[kind.name].named[index].keys.get(value, ()))
 
     def by_values(self, kind: Kind, index: str) -> Collection[str]:
         """The values under which there is an item."""
-        return list(self._tables[kind.name].named[index].items)
+        return list(self._tables[kind.name].named[index].keys)
 
     def since(self, revision: int) -> list[CacheEvent]:
         """The events after `revision`. Raises Compacted when they are not all kept any more."""
@@ -485,6 +468,18 @@ class Cache:
             gone = [item for key, item in table.items.items() if key not in there]
             events += [_deleted(table, item, revision) for item in gone]
         return events
+
+
+def _indexed(value: str | Iterable[str] | None) -> Indexed:
+    if value is None or isinstance(value, str):
+        return value
+    return tuple(dict.fromkeys(value))
+
+
+def _each(value: Indexed) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    return (value,) if isinstance(value, str) else value
 
 
 def _deleted(table: _Table, old: Item, revision: int) -> CacheEvent:
