@@ -21,7 +21,7 @@ from typing import Any
 from api.schema.compiler import Check, Compiler
 from api.schema.defaults import Fill, compile_defaults
 from api.schema.files import for_kind, resolved
-from api.schema.problem import Code, Path, Problem, field_path, nearest, quoted, shown
+from api.schema.problem import Code, Path, Problem, field_path, nearest, quoted, shown, sort_of
 from api.schema.reference import Field, UnknownField, explain
 from api.schema.rules import RULES, decode_base64
 from api.types.kinds import BY_NAME, KINDS, kind_for
@@ -38,8 +38,11 @@ __all__ = [
     "explain",
     "field_path",
     "for_kind",
+    "nearest",
     "payload",
+    "quoted",
     "settle",
+    "sort_of",
     "validate",
 ]
 
