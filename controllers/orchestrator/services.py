@@ -31,6 +31,7 @@ from controllers.orchestrator.census import refused_status
 from controllers.orchestrator.decide import cascade, decide
 from controllers.orchestrator.decision import Decision, Observed, World
 from controllers.placement.cluster import offer
+from controllers.reconcile.barrier import settled
 from controllers.reconcile.controller import DONE, After, Controller, GiveUp, Outcome
 from controllers.reconcile.recorder import Recorder
 
@@ -145,7 +146,7 @@ class ServiceController:
 
     async def _reconcile(self, key: str) -> Outcome:
         if key in self._unsure:
-            await self._cache.caught_up(await self._store.revision())
+            await settled(self._cache, self._store)
             self._unsure.discard(key)
         namespace, _, name = key.partition("/")
         item = self._cache.get(SERVICE, namespace, name)

@@ -1,0 +1,57 @@
+"""The controllers of a manager, built and kept running."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from api.store.cache import Cache
+from api.store.contract import Store
+from controllers.namespaces import NamespaceController
+from controllers.nodes import HEARTBEAT, NodeController
+from controllers.orchestrator.services import ServiceController
+from controllers.reaper import Reaper
+from controllers.reconcile.recorder import Recorder
+from controllers.reconcile.supervisor import Component, Supervisor
+from controllers.scheduler import Scheduler
+
+
+def wall_clock() -> datetime:
+    return datetime.now(UTC)
+
+
+class Controllers:
+    """All controllers over one cache, which somebody else runs.
+
+    `heartbeat` is the seconds between two of an agent's; `more` are components to keep running
+    beside the controllers, and to report on with them.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        cache: Cache,
+        *,
+        clock: Callable[[], datetime] = wall_clock,
+        heartbeat: float = HEARTBEAT,
+        more: tuple[Component, ...] = (),
+    ) -> None:
+        self.recorder = Recorder(cache, store, clock)
+        components: list[Component] = [
+            *more,
+            self.recorder,
+            NamespaceController(cache, store, self.recorder, clock),
+            NodeController(cache, store, self.recorder, clock, heartbeat=heartbeat),
+            ServiceController(cache, store, self.recorder, clock),
+            Scheduler(cache, store, self.recorder, clock),
+            Reaper(cache, store, clock),
+        ]
+        self._supervisor = Supervisor(components, clock=clock)
+
+    async def run(self) -> None:
+        """Keep them running until cancelled."""
+        await self._supervisor.run()
+
+    def report(self) -> list[dict[str, object]]:
+        """For each: name, state (Running, Restarting, Stopped), since, restarts, lastError."""
+        return self._supervisor.report()
