@@ -97,7 +97,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _constant(name: str) -> float:
-    raise NotInJSON(f"{name} is not a number that can be stored")
+    raise NotInJSON("infinity and not-a-number can't be stored")
 
 
 def _depth(value: Any) -> int:

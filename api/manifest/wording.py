@@ -19,6 +19,9 @@ def explained(error: yaml.MarkedYAMLError, text: str, first_line: int) -> Fault:
     column = mark.column if mark is not None else 0
     start = context.line if context is not None else line
     message, hint = _words(error.problem or "", error.context or "", first_line + start + 1)
+    if line > 0 and line == text.count("\n") + 1:
+        # The parsers place the end of a text that has no last line feed on a line of its own.
+        line, column = line - 1, len(text) - text.rfind("\n") - 1
     tab = _tab_line(text, line, start)
     if tab is not None:
         line, column = tab

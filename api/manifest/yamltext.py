@@ -37,6 +37,8 @@ from api.schema import Code, Path, quoted
 PARSER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 MAX_DEPTH = 100
+# After so many errors the rest of a file is not read: it is probably no YAML at all.
+MAX_FAULTS = 100
 # What aliases may add to a document, in characters and 16 for each value.
 MAX_EXPANSION = 4_000_000
 
@@ -45,6 +47,7 @@ Positions = dict[Path, tuple[int, int]]
 _MARKER = re.compile(r"^---(?=\s|\Z)", re.MULTILINE)
 _ILLEGAL = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _CORE = "tag:yaml.org,2002:"
+_QUOTE = 'put the value in quotes if it is text: "…"'
 _NO_KEY: Any = object()
 _MERGE: Any = object()
 
@@ -75,7 +78,7 @@ def documents(text: str) -> Iterator[Parsed | Fault]:
         yield from illegal
         text = _ILLEGAL.sub("\N{REPLACEMENT CHARACTER}", text)
     start, line = 0, 0
-    while start < len(text):
+    for _ in range(MAX_FAULTS):
         reader = _Reader(text, start, line)
         yield from reader.read()
         if reader.stopped_at is None:
@@ -85,12 +88,14 @@ def documents(text: str) -> Iterator[Parsed | Fault]:
             return
         line += text.count("\n", start, marker.start())
         start = marker.start()
+    yield Fault(line + 1, 1, "too many errors: the rest of the file was not read")
 
 
 def positions(text: str, parsed: Parsed) -> Positions:
     """The place of each field of a document that `documents` gave out: its key's, from 1."""
     found: Positions = {}
-    reader = _Reader(text[: parsed.end], parsed.start, parsed.first_line, found)
+    column = parsed.start - text.rfind("\n", 0, parsed.start) - 1
+    reader = _Reader(text[: parsed.end], parsed.start, parsed.first_line, found, column)
     for _ in reader.read():
         pass
     return found
@@ -125,10 +130,18 @@ class _Frame:
 class _Reader:
     """Reads from one place in the text to its end, or to an error."""
 
-    def __init__(self, text: str, start: int, line: int, found: Positions | None = None) -> None:
+    def __init__(
+        self,
+        text: str,
+        start: int,
+        line: int,
+        found: Positions | None = None,
+        column: int = 0,
+    ) -> None:
         self._text = text
         self._start = start
         self._line = line
+        self._column = column  # of `start`; the lines after the first begin at 0
         self._positions = found
         self._faults: list[Fault] = []
         self._anchors: dict[str, Any] = {}
@@ -230,11 +243,11 @@ class _Reader:
                 continue
             elif kind is AliasEvent:
                 if frame.key is _NO_KEY and type(container) is dict:
-                    name = self._aliased(event)
+                    name = self._aliased(event, frame)
                     self._key(frame, event, name if isinstance(name, str) else None)
                     event = get()
                     continue
-                value = self._aliased(event)
+                value = self._aliased(event, frame)
             elif kind is MappingEndEvent or kind is SequenceEndEvent:
                 value = container
                 if frame.merges is not None:
@@ -271,7 +284,7 @@ class _Reader:
             message = f"nested deeper than {MAX_DEPTH} levels"
             raise _Refused(self._fault(event, message, code=Code.TOO_LONG))
         if event.tag is not None and event.tag not in (f"{_CORE}map", f"{_CORE}seq", "!"):
-            self._faults.append(self._tag_fault(event))
+            self._complain(self._tag_fault(event))
         path: Path = ()
         in_list = type(frame.value) is list
         if self._positions is not None and len(stack) > 1:
@@ -290,7 +303,7 @@ class _Reader:
             if event.anchor is not None:
                 self._anchors[event.anchor] = text
             if event.tag is not None and event.tag not in (f"{_CORE}str", "!"):
-                self._faults.append(self._tag_fault(event))
+                self._complain(self._tag_fault(event))
             if text == "<<" and event.implicit[0]:
                 frame.key = _MERGE
                 return
@@ -299,7 +312,7 @@ class _Reader:
         if old is not mark:
             message = f"the field {quoted(text)} is given twice"
             hint = f"first on line {self._line + old.line + 1}; remove one of them"
-            self._faults.append(self._fault(event, message, hint, Code.DUPLICATE))
+            self._complain(self._fault(event, message, hint, Code.DUPLICATE))
         elif self._positions is not None:
             self._note(frame.path, text, event)
         frame.key = text
@@ -308,7 +321,7 @@ class _Reader:
         try:
             return in_env(text) if env else plain(text)
         except NotInJSON as error:
-            self._faults.append(self._fault(event, str(error), "put it in quotes if it is text"))
+            self._complain(self._fault(event, str(error), "put it in quotes if it is text"))
             return text
 
     def _tagged(self, event: Any, text: str) -> Scalar:
@@ -320,37 +333,32 @@ class _Reader:
         if event.tag == f"{_CORE}str":
             return text
         if not event.tag.startswith(_CORE) or name not in wanted:
-            self._faults.append(self._tag_fault(event))
+            self._complain(self._tag_fault(event))
             return text
         value = self._plain(event, text, False)
         if type(value) not in wanted[name]:
-            self._faults.append(self._fault(event, f"!!{name} goes before no {quoted(text)}"))
+            self._complain(self._fault(event, f"the value is no {name}, as its tag says"))
         return value
 
-    def _aliased(self, event: Any) -> Any:
-        """A copy of what an alias names, as long as that stays of sane size."""
+    def _aliased(self, event: Any, frame: _Frame) -> Any:
+        """A copy of what an alias names, as long as that stays of sane size.
+
+        Messages don't name it: it may be a password that nobody put in quotes.
+        """
         name = event.anchor
-        if any(frame.anchor == name for frame in self._stack):
-            raise _Refused(self._fault(event, f"*{name} would contain itself"))
+        if any(each.anchor == name for each in (frame, *self._stack)):
+            raise _Refused(self._fault(event, "this alias (*) would contain itself"))
         if name not in self._anchors:
-            message = f"*{name} names no anchor: there is no &{name} above it in this document"
-            raise _Refused(self._fault(event, message, 'quote it if it is text: "*"'))
+            message = "this alias (*) names no anchor (&) above it in this document"
+            raise _Refused(self._fault(event, message, _QUOTE))
         value = self._anchors[name]
-        if isinstance(value, dict | list):
-            budget = MAX_EXPANSION - self._expanded
-            spent, height = _measured(value, budget)
-            self._expanded += spent
-            if spent > budget or height + len(self._stack) > MAX_DEPTH:
-                message = f"aliases make this document explode: *{name} goes too far"
-                raise _Refused(self._fault(event, message, code=Code.TOO_LONG))
-            return _copied(value)
-        if isinstance(value, str):
-            self._expanded += len(value)
-        self._expanded += 16
-        if self._expanded > MAX_EXPANSION:
-            message = f"aliases make this document explode: *{name} goes too far"
+        budget = MAX_EXPANSION - self._expanded
+        spent, height = _measured(value, budget)
+        self._expanded += spent
+        if spent > budget or height + len(self._stack) > MAX_DEPTH:
+            message = "aliases make this document explode: this one goes too far"
             raise _Refused(self._fault(event, message, code=Code.TOO_LONG))
-        return value
+        return _copied(value)
 
     def _merge(self, frame: _Frame) -> None:
         """`<<: *base`: fields that the mapping does not have itself; earlier ones win."""
@@ -358,7 +366,7 @@ class _Reader:
             for base in given if isinstance(given, list) else [given]:
                 if not isinstance(base, dict):
                     message = "<< takes a mapping, or a list of mappings"
-                    self._faults.append(self._fault(event, message, "for example: <<: *base"))
+                    self._complain(self._fault(event, message, "for example: <<: *base"))
                     continue
                 for key, value in base.items():
                     if key not in frame.value:
@@ -369,17 +377,21 @@ class _Reader:
     def _note(self, path: Path, key: str | int, event: Any) -> None:
         if self._positions is not None:
             mark = event.start_mark
-            place = (self._line + mark.line + 1, mark.column + 1)
+            before = self._column if mark.line == 0 else 0
+            place = (self._line + mark.line + 1, before + mark.column + 1)
             self._positions.setdefault((*path, key), place)
 
     def _tag_fault(self, event: Any) -> Fault:
+        """A tag we don't take. A custom one is not named: it may be an unquoted password."""
+        if not event.tag.startswith(_CORE):
+            return self._fault(event, "custom tags (!…) are not supported", _QUOTE)
         tag = event.tag.replace(_CORE, "!!")
-        hints = {
-            "!!binary": "write base64 text where the schema wants base64",
-            "!!timestamp": "write the time as text",
-        }
-        hint = hints.get(tag, "remove it, or quote the value if it is text")
+        hint = "write the value as text" if tag != "!!binary" else "write base64 as text"
         return self._fault(event, f"the tag {tag} is not supported", hint)
+
+    def _complain(self, fault: Fault) -> None:
+        if len(self._faults) < MAX_FAULTS:
+            self._faults.append(fault)
 
     def _fault(self, event: Any, message: str, hint: str = "", code: Code = Code.SYNTAX) -> Fault:
         mark = event.start_mark
