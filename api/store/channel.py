@@ -125,11 +125,17 @@ class Endpoints:
                 error=str(error),
             )
 
-    async def call(self, service: str, method: str, request: Any, *, repeatable: bool) -> Any:
-        """The answer of `service`.`method`. Raises the contract's errors."""
+    async def call(
+        self, service: str, method: str, request: Any, *, repeatable: bool, seconds: float = 0
+    ) -> Any:
+        """The answer of `service`.`method`. Raises the contract's errors.
+
+        `seconds`: its deadline, where that is not the usual one.
+        """
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._timeout
-        patience = self._timeout if len(self._urls) == 1 else self._timeout / 2
+        seconds = seconds or self._timeout
+        deadline = loop.time() + seconds
+        patience = seconds if len(self._urls) == 1 else seconds / 2
         while True:
             endpoint = self.current()
             left = min(patience, deadline - loop.time())

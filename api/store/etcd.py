@@ -20,7 +20,7 @@ import asyncio
 import builtins
 import math
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any, NamedTuple
 
 import grpc
@@ -53,6 +53,7 @@ MAX_OPS = 256  # etcd's own default is 128: start it with --max-txn-ops
 _ETCD_MAX_OPS = 128
 MAX_BYTES = 1_500_000  # below etcd's --max-request-bytes, 1.5 MiB
 TIMEOUT = 5.0  # seconds for a call
+_SLOW = 120.0  # seconds for upkeep
 _CHUNKS_IN_FLIGHT = 8
 _FIRST_PAGE = 256  # keys; later pages are as long as fits _PAGE_BYTES
 _LONGEST_PAGE = 10_000
@@ -310,6 +311,30 @@ class EtcdStore:
         )
         return Status(
             found.version, found.dbSize, found.dbSizeInUse, found.leader != 0, tuple(found.errors)
+        )
+
+    async def reclaim(self) -> None:
+        """Make room in an etcd that is over its quota, and let it take writes again.
+
+        Forgets all history, and holds up etcd's other work for seconds while it rewrites its
+        file. Works on the current endpoint: for a cluster of several, do each.
+        """
+        now = await self.revision()
+        compact = rpc.CompactionRequest(revision=now, physical=True)
+        with suppress(Compacted):
+            await self._endpoints.call("kv", "Compact", compact, repeatable=True, seconds=_SLOW)
+        await self._maintain("Defragment", rpc.DefragmentRequest())
+        raised = await self._maintain("Alarm", rpc.AlarmRequest(action=rpc.AlarmRequest.GET))
+        for alarm in raised.alarms:
+            if alarm.alarm == rpc.NOSPACE:
+                disarm = rpc.AlarmRequest(
+                    action=rpc.AlarmRequest.DEACTIVATE, memberID=alarm.memberID, alarm=rpc.NOSPACE
+                )
+                await self._maintain("Alarm", disarm)
+
+    async def _maintain(self, method: str, request: Any) -> Any:
+        return await self._endpoints.call(
+            "maintenance", method, request, repeatable=True, seconds=_SLOW
         )
 
     async def close(self) -> None:
