@@ -1,0 +1,242 @@
+"""What is let in, and what is made of it on the way: all decisions, no I/O.
+
+A request's document becomes a Draft: validated, with defaults, with what the server adds (uid,
+generation, times, finalizers), a secret's bytes split off. Whoever drafts compares, writes or
+only shows it (dry run).
+
+What a reference names need not exist yet: manifests come in any order, and tasks wait. It is
+said as a warning.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from typing import Any, Protocol
+
+import msgspec
+
+from api import schema
+from api.server import payloads
+from api.server.documents import Document, body_of, encode
+from api.server.status import Cause
+from api.types import codec
+from api.types.kinds import NAMESPACE, SECRET, SERVICE, Kind
+from api.types.service import TASKS_FINALIZER
+
+NAMESPACE_FINALIZER = "skep.dev/contents"
+DEFAULT_NAMESPACE = "default"
+APPLYSET_LABEL = "skep.dev/applyset"
+
+_FINALIZERS = {SERVICE.name: TASKS_FINALIZER, NAMESPACE.name: NAMESPACE_FINALIZER}
+_AT = re.compile(r"\s*-? at `\$\.?(.*)`$")
+
+
+class World(Protocol):
+    """What else there is, as far as admission needs it."""
+
+    def secret_keys(self, namespace: str, name: str) -> Iterable[str] | None:
+        """The keys of a secret; None where there is no such secret."""
+
+    def config_keys(self, namespace: str, name: str) -> Iterable[str] | None: ...
+
+
+class Draft(msgspec.Struct, kw_only=True):
+    """An object as it would be stored."""
+
+    kind: Kind
+    namespace: str
+    name: str
+    document: Document
+    payload: dict[str, bytes] | None = None  # a secret's new bytes; None: as they were
+    warnings: list[str] = []
+    value: bytes = b""  # the document as the store takes it
+    changed: bool = True  # False: it says what is stored already
+
+    @property
+    def gone(self) -> bool:
+        """Whether this ends the object: it is being deleted and nothing holds it any more."""
+        metadata = self.document["metadata"]
+        return bool(metadata.get("deletionTimestamp")) and not metadata.get("finalizers")
+
+
+class Rejected(Exception):
+    """A document is wrong; every cause is in it."""
+
+    def __init__(self, causes: list[Cause]) -> None:
+        super().__init__("; ".join(cause.message for cause in causes))
+        self.causes = causes
+
+
+def check(document: Document, old: Document | None = None) -> None:
+    """A document against its schema, as its user wrote it. Raises Rejected with every cause.
+
+    `old` is what is stored of the object. A secret may be changed without its bytes: who does
+    that has read it, and what they read had none.
+    """
+    if old is not None and document["kind"] == SECRET.name:
+        document = {**document, "status": old.get("status", {})}
+    problems = schema.validate(document)
+    if problems:
+        raise Rejected([Cause(field=p.field, message=p.text, reason=p.code) for p in problems])
+
+
+def draft_new(kind: Kind, document: Document, *, now: datetime) -> Draft:
+    """A new object from a checked document. Raises Rejected."""
+    document, payload = _completed(kind, document)
+    if kind is SECRET and payload is None:
+        message = "a secret needs at least one byte; give text in stringData or base64 in data"
+        raise Rejected([Cause(field="data", message=message, reason="FieldValueRequired")])
+    metadata = dict(document["metadata"])
+    finalizer = _FINALIZERS.get(kind.name)
+    if finalizer is not None and finalizer not in metadata.get("finalizers", ()):
+        metadata["finalizers"] = [*metadata.get("finalizers", ()), finalizer]
+    document["metadata"] = _envelope(metadata) | {
+        "uid": str(uuid.uuid4()),
+        "generation": 1,
+        "creationTimestamp": timestamp(now),
+    }
+    if payload is not None:
+        document["status"] = _secret_status(payload, 1)
+    return _draft(kind, document, payload)
+
+
+def draft_change(
+    kind: Kind,
+    document: Document,
+    old: Document,
+    old_payload: dict[str, bytes] | None,
+) -> Draft:
+    """The stored object `old` with the spec and metadata of a checked document.
+
+    `old_payload` is needed where the document has data. Raises Rejected.
+    """
+    document, payload = _completed(kind, document)
+    if payload is not None and payload == old_payload:
+        payload = None
+    causes = _immutable(kind, document, old)
+    if causes:
+        raise Rejected(causes)
+    was = old["metadata"]
+    kept = {f: was[f] for f in ("uid", "creationTimestamp", "deletionTimestamp") if f in was}
+    held = {f: was[f] for f in ("finalizers", "ownerReferences") if f in was}
+    changed = payload is not None or body_of(document) != body_of(old)
+    generation = int(was.get("generation", 0)) + changed
+    metadata = held | document["metadata"] | kept | {"generation": generation}
+    document["metadata"] = _envelope(metadata)
+    if "status" in old:
+        document["status"] = old["status"]
+    if payload is not None:
+        version = int(old.get("status", {}).get("version", 0)) + 1
+        document["status"] = _secret_status(payload, version)
+    return _draft(kind, document, payload, old)
+
+
+def draft_status(kind: Kind, status: Any, old: Document) -> Draft:
+    """The stored object with another status, and nothing else changed. Raises Rejected."""
+    if not isinstance(status, dict):
+        raise Rejected([Cause(field="status", message="must be an object")])
+    return _draft(kind, {**old, "status": status}, None, old)
+
+
+def warnings(kind: Kind, namespace: str, document: Document, world: World) -> list[str]:
+    """What is accepted, but will not work as it stands."""
+    if kind is not SERVICE:
+        return []
+    template = document.get("spec", {}).get("template", {})
+    said: list[str] = []
+    for field, word, keys_of in (
+        ("secrets", "secret", world.secret_keys),
+        ("configs", "config", world.config_keys),
+    ):
+        for mount in template.get(field) or ():
+            said += _reference(word, namespace, mount, keys_of)
+    return list(dict.fromkeys(said))
+
+
+def timestamp(now: datetime) -> str:
+    return now.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _completed(kind: Kind, document: Document) -> tuple[Document, dict[str, bytes] | None]:
+    """With defaults; a secret's bytes apart."""
+    document = schema.default(document)
+    payload: dict[str, bytes] | None = None
+    if kind is SECRET:
+        document, payload = payloads.split(document)
+        annotations = document["metadata"].get("annotations")
+        if annotations:
+            kept = payloads.without_copies(annotations)
+            document["metadata"] = document["metadata"] | {"annotations": kept}
+    document.pop("status", None)  # defaults may have made one; it is not the user's
+    return document, payload
+
+
+def _draft(
+    kind: Kind,
+    document: Document,
+    payload: dict[str, bytes] | None,
+    old: Document | None = None,
+) -> Draft:
+    metadata = document["metadata"]
+    value = encode(kind, document)
+    try:
+        # What is stored must decode, or nobody could read it again.
+        codec.decode(kind, value, 0)
+    except msgspec.ValidationError as error:
+        raise Rejected([_typed_cause(error)]) from None
+    return Draft(
+        kind=kind,
+        namespace=metadata.get("namespace", ""),
+        name=metadata["name"],
+        document=document,
+        payload=payload,
+        value=value,
+        changed=payload is not None or document != old,
+    )
+
+
+def _envelope(metadata: Document) -> Document:
+    """Without what is empty, and in one order: the same object, the same bytes."""
+    first = ("name", "namespace", "uid", "labels", "annotations", "generation")
+    order = [f for f in first if f in metadata] + [f for f in metadata if f not in first]
+    return {f: metadata[f] for f in order if metadata[f] not in (None, "", {}, [])}
+
+
+def _immutable(kind: Kind, document: Document, old: Document) -> list[Cause]:
+    if kind is not SERVICE:
+        return []
+    was = old.get("spec", {}).get("mode", "replicated")
+    wanted = document.get("spec", {}).get("mode", "replicated")
+    if was == wanted:
+        return []
+    message = f"is {was} and can't become {wanted}; delete the service and create it anew"
+    return [Cause(field="spec.mode", message=message, reason="FieldValueForbidden")]
+
+
+def _secret_status(payload: dict[str, bytes], version: int) -> Document:
+    return {"version": version, "sizes": {key: len(value) for key, value in payload.items()}}
+
+
+def _reference(
+    word: str,
+    namespace: str,
+    mount: Document,
+    keys_of: Callable[[str, str], Iterable[str] | None],
+) -> list[str]:
+    name, key = mount.get("name", ""), mount.get("key", "")
+    keys = keys_of(namespace, name)
+    if keys is None:
+        return [f"{word} {namespace}/{name} does not exist yet; tasks will wait for it"]
+    if key and key not in keys:
+        return [f"{word} {namespace}/{name} has no key {key} yet; tasks will wait for it"]
+    return []
+
+
+def _typed_cause(error: msgspec.ValidationError) -> Cause:
+    text = str(error)
+    match = _AT.search(text)
+    field = match.group(1) if match else ""
+    return Cause(field=field, message=_AT.sub("", text))

@@ -1,0 +1,172 @@
+"""The HTTP application: one port, HTTPS only, every path Kubernetes would know.
+
+A request passes, in this order: an id and the access log, errors into Statuses, who asks and
+whether they may, then the handler of what the path names. Handlers are thin: what happens is in
+`resources`, `apply`, `lists`, `watch`, `nodes`, `statuses`, `assignments`, `streams`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from api.server import status
+from api.server.apply import Applier
+from api.server.assignments import Assignments
+from api.server.auth import authorize, identify
+from api.server.handlers import Handlers
+from api.server.metrics import Metrics
+from api.server.middleware import access, failures, target_of
+from api.server.nodes import HEARTBEAT_SECONDS, Sessions
+from api.server.paths import PREFIX
+from api.server.payloads import Payloads
+from api.server.resources import Clock, Resources, utc_now
+from api.server.statuses import Statuses
+from api.server.streams import Streams
+from api.server.watch import Watches
+from api.store.cache import Cache
+from api.store.contract import Store
+
+MIB = 1024 * 1024
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What an operator may want otherwise. Sizes in bytes, times in seconds."""
+
+    max_body: int = 3 * MIB  # of one object: a full config in base64 and some
+    max_apply_body: int = 64 * MIB  # of a set: what `ctl apply` reads at most, and some
+    max_statuses_body: int = 64 * MIB
+    heartbeat: float = HEARTBEAT_SECONDS
+    bookmark: float = 30.0  # how often a quiet watch says where it is
+    keep_alive: float = 10.0  # how often a quiet assignment stream says that it lives
+    version: str = "0.1.0"
+
+
+class Server:
+    """The parts, wired together."""
+
+    def __init__(
+        self,
+        store: Store,
+        cache: Cache,
+        cluster: str,
+        components: Callable[[], list[dict[str, Any]]],
+        settings: Settings,
+        clock: Clock,
+    ) -> None:
+        self.metrics = Metrics()
+        payloads = Payloads(store)
+        resources = Resources(store, cache, payloads, clock)
+        self.watches = Watches(cache)
+        self.assignments = Assignments(cache, payloads)
+        self.statuses = Statuses(store, cache, resources, self.metrics)
+        streams = Streams(cache, self.assignments)
+        sessions = Sessions(
+            store, cache, resources, cluster, heartbeat=settings.heartbeat, clock=clock
+        )
+        self.handlers = Handlers(
+            store=store,
+            cache=cache,
+            settings=settings,
+            resources=resources,
+            applier=Applier(store, cache, resources),
+            watches=self.watches,
+            sessions=sessions,
+            statuses=self.statuses,
+            assignments=self.assignments,
+            streams=streams,
+            components=components,
+            metrics=self.metrics,
+        )
+        self.metrics.gauge("skep_api_watchers", "Watches held open.", lambda: self.watches.count)
+        self.metrics.gauge(
+            "skep_api_nodes", "Assignment streams held open.", lambda: self.assignments.count
+        )
+        self.metrics.gauge("skep_api_streams", "Logs and execs piped.", lambda: streams.count)
+        self.metrics.gauge(
+            "skep_cache_revision", "The revision the cache stands at.", lambda: cache.revision
+        )
+
+    async def running(self, app: web.Application) -> AsyncIterator[None]:
+        """While the application runs."""
+        writer = asyncio.create_task(self.statuses.run(), name="statuses")
+        yield
+        self.watches.close()
+        self.assignments.close()
+        writer.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await writer
+
+
+def make_app(
+    *,
+    store: Store,
+    cache: Cache,
+    cluster: str,
+    components: Callable[[], list[dict[str, Any]]],
+    settings: Settings | None = None,
+    clock: Clock = utc_now,
+) -> web.Application:
+    """The application over a running cache. `cluster` is the cluster's uid."""
+    settings = settings or Settings()
+    server = Server(store, cache, cluster, components, settings, clock)
+    # Bodies are limited where they are read: the limit depends on the path.
+    app = web.Application(middlewares=[access(server.metrics), failures], client_max_size=0)
+    app.cleanup_ctx.append(server.running)
+    handlers = server.handlers
+
+    async def objects(request: web.Request) -> web.StreamResponse:
+        identity = identify(request)
+        target = target_of(request)
+        authorize(identity, request.method, target)
+        if target is None:
+            raise status.no_path(request.path)
+        return await handlers.object(request, target)
+
+    def cluster_wide(
+        handler: Callable[[web.Request], Any], *, anyone: bool = False
+    ) -> Callable[[web.Request], Any]:
+        async def handle(request: web.Request) -> web.StreamResponse:
+            identity = identify(request)
+            if not anyone:
+                authorize(identity, request.method, None)
+            response: web.StreamResponse = await handler(request)
+            return response
+
+        return handle
+
+    app.router.add_post(PREFIX + "apply", cluster_wide(handlers.apply))
+    app.router.add_get(PREFIX + "components", cluster_wide(handlers.components))
+    app.router.add_route("*", PREFIX + "{path:.+}", objects)
+    app.router.add_get("/healthz", cluster_wide(handlers.healthz, anyone=True))
+    app.router.add_get("/readyz", cluster_wide(handlers.readyz, anyone=True))
+    app.router.add_get("/version", cluster_wide(handlers.version, anyone=True))
+    app.router.add_get("/metrics", cluster_wide(handlers.metrics))
+    return app
+
+
+async def serve(
+    app: web.Application, *, host: str, port: int, tls: ssl.SSLContext
+) -> web.AppRunner:
+    """Listen. `port` 0 takes a free one: see `runner.addresses`. End with `runner.cleanup()`."""
+    runner = web.AppRunner(
+        app,
+        access_log=None,
+        handler_cancellation=True,  # a client that goes away ends its watch or log at once
+        shutdown_timeout=2.0,
+        keepalive_timeout=75.0,
+    )
+    await runner.setup()
+    site = web.TCPSite(runner, host, port, ssl_context=tls, backlog=1024)
+    try:
+        await site.start()
+    except BaseException:
+        await runner.cleanup()
+        raise
+    return runner

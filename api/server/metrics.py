@@ -1,0 +1,58 @@
+"""The server's own figures, for Prometheus."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+_BATCH = (1, 3, 10, 30, 100, 300, 1000, 3000, 10000)
+
+
+class Metrics:
+    """One server's; each has a registry of its own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._requests = Counter(
+            "skep_api_requests_total",
+            "Requests answered.",
+            ["verb", "resource", "code"],
+            registry=self.registry,
+        )
+        self._latency = Histogram(
+            "skep_api_request_seconds",
+            "Time to answer, for requests that aren't held open.",
+            ["verb", "resource"],
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self._batches = Histogram(
+            "skep_api_status_batch_size",
+            "Statuses of tasks written together.",
+            buckets=_BATCH,
+            registry=self.registry,
+        )
+        self._status_retries = Counter(
+            "skep_api_status_retries_total",
+            "Statuses that had to be merged again after a conflict.",
+            registry=self.registry,
+        )
+
+    def request(self, verb: str, resource: str, code: int, seconds: float | None) -> None:
+        self._requests.labels(verb, resource, str(code)).inc()
+        if seconds is not None:
+            self._latency.labels(verb, resource).observe(seconds)
+
+    def statuses(self, written: int, retried: int) -> None:
+        self._batches.observe(written)
+        if retried:
+            self._status_retries.inc(retried)
+
+    def gauge(self, name: str, text: str, read: Callable[[], float]) -> None:
+        """A figure that is read when somebody asks."""
+        Gauge(name, text, registry=self.registry).set_function(read)
+
+    def text(self) -> bytes:
+        return generate_latest(self.registry)

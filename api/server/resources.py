@@ -1,0 +1,447 @@
+"""Objects: created, changed, deleted. Every write names the revision it was decided on.
+
+The model of a change: read the object from the cache, decide (pure, in `admission`), commit if
+the object is still at that revision. If it isn't, and the request did not insist on a version,
+wait until the cache has what the store has and decide again. A write answers when the cache has
+seen it, so that its client reads what it wrote.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+import structlog
+
+from api.server import admission, payloads, status
+from api.server.admission import Draft, Rejected
+from api.server.documents import (
+    Document,
+    Preconditions,
+    as_document,
+    clean,
+    decode,
+    encode,
+    merge_patch,
+)
+from api.server.payloads import Payloads
+from api.store.cache import Cache, Item
+from api.store.contract import ABSENT, Conflict, Store, Write
+from api.store.keys import object_key, payload_key
+from api.types import codec
+from api.types.kinds import (
+    CONFIG,
+    EVENT,
+    NAMESPACE,
+    NODE,
+    REVISION,
+    SECRET,
+    SERVICE,
+    TASK,
+    Kind,
+)
+from api.types.task import Task, TaskState
+
+TRIES = 10  # of a change that others keep overtaking
+CATCH_UP = 5.0  # seconds that an answer waits for the cache
+_STATUS_KINDS = (SERVICE, NODE, NAMESPACE)  # whose status a client may write
+_SUFFIX = "abcdefghijklmnopqrstuvwxyz0123456789"
+
+_log = structlog.get_logger(__name__)
+
+Clock = Callable[[], datetime]
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Written(NamedTuple):
+    """What a write led to. `changed` False: the object was so already."""
+
+    kind: Kind
+    namespace: str
+    name: str
+    value: bytes
+    revision: int
+    warnings: Sequence[str] = ()
+    changed: bool = True
+    deleted: bool = False  # the object is gone; `value` is its last state
+
+    def served(self) -> bytes:
+        return codec.served(self.kind, self.value, self.revision)
+
+
+class DeleteOptions(NamedTuple):
+    preconditions: Preconditions = Preconditions()
+    dry_run: bool = False
+    force: bool = False  # also a node that is connected
+
+
+NO_OPTIONS = DeleteOptions()
+
+
+class Resources:
+    """Writes objects. Its reads are the cache's."""
+
+    def __init__(
+        self, store: Store, cache: Cache, payloads: Payloads, clock: Clock = utc_now
+    ) -> None:
+        self._store = store
+        self._cache = cache
+        self._payloads = payloads
+        self._clock = clock
+
+    def now(self) -> datetime:
+        return self._clock()
+
+    # What admission asks of the world
+
+    def secret_keys(self, namespace: str, name: str) -> Iterable[str] | None:
+        item = self._cache.get(SECRET, namespace, name)
+        return None if item is None else item.obj.status.sizes.keys()
+
+    def config_keys(self, namespace: str, name: str) -> Iterable[str] | None:
+        item = self._cache.get(CONFIG, namespace, name)
+        return None if item is None else {**item.obj.data, **item.obj.binary_data}.keys()
+
+    # Reading
+
+    def item(self, kind: Kind, namespace: str, name: str) -> Item:
+        """Raises Failure 404."""
+        found = self._cache.get(kind, namespace, name)
+        if found is None:
+            raise status.not_found(kind, namespace, name)
+        return found
+
+    async def seen(self, revision: int) -> None:
+        """Until the cache has that revision; gives up, with a log line, after a while."""
+        try:
+            async with asyncio.timeout(CATCH_UP):
+                await self._cache.caught_up(revision)
+        except TimeoutError:
+            _log.warning("the cache lags behind", wanted=revision, at=self._cache.revision)
+
+    async def refresh(self) -> None:
+        """Until the cache has all that the store has now. Raises Unavailable."""
+        await self.seen(await self._store.revision())
+
+    # Writing
+
+    async def create(
+        self, kind: Kind, namespace: str, given: Document, *, dry_run: bool = False
+    ) -> Written:
+        """Raises Failure, StoreError."""
+        _require_declared(kind, "POST")
+        document, _ = clean(kind, namespace, "", _named(given))
+        name = str(document["metadata"].get("name", ""))
+        try:
+            admission.check(document)
+            draft = admission.draft_new(kind, document, now=self._clock())
+        except Rejected as error:
+            raise status.invalid(kind, namespace, name, error.causes) from None
+        self.require_namespace(kind, namespace)
+        draft.warnings = admission.warnings(kind, namespace, draft.document, self)
+        if self._cache.get(kind, namespace, name) is not None:
+            raise status.already_exists(kind, namespace, name)
+        if dry_run:
+            return self._written(draft, 0)
+        try:
+            revision = await self.commit(draft, ABSENT)
+        except Conflict:
+            raise status.already_exists(kind, namespace, name) from None
+        return self._written(draft, revision)
+
+    async def replace(
+        self, kind: Kind, namespace: str, name: str, given: Document, *, dry_run: bool = False
+    ) -> Written:
+        """PUT: what the document says, and where it says nothing, nothing.
+
+        But finalizers and owners that it does not name stay, and so do a secret's bytes: who
+        replaces a secret they read has never seen them. Raises Failure, StoreError.
+        """
+        _require_declared(kind, "PUT")
+        document, preconditions = clean(kind, namespace, name, given)
+
+        def decide(old: Document, payload: dict[str, bytes] | None) -> Draft:
+            admission.check(document, old)
+            return admission.draft_change(kind, document, old, payload)
+
+        return await self._change(kind, namespace, name, decide, preconditions, dry_run)
+
+    async def patch(
+        self, kind: Kind, namespace: str, name: str, patch: Document, *, dry_run: bool = False
+    ) -> Written:
+        """A merge patch on all but the status. Raises Failure, StoreError."""
+        _require_declared(kind, "PATCH")
+        if kind is SECRET:
+            patch = payloads.joined(patch)
+        touches_data = kind is SECRET and "data" in patch
+        _, preconditions = clean(kind, namespace, name, _envelope_of(patch))
+
+        def decide(old: Document, payload: dict[str, bytes] | None) -> Draft:
+            whole = payloads.with_data(old, payload or {}) if touches_data else old
+            document, _ = clean(kind, namespace, name, as_document(merge_patch(whole, patch)))
+            for field in ("finalizers", "ownerReferences"):
+                document["metadata"].setdefault(field, [])
+            admission.check(document, old)
+            return admission.draft_change(kind, document, old, payload)
+
+        return await self._change(kind, namespace, name, decide, preconditions, dry_run)
+
+    async def write_status(
+        self,
+        kind: Kind,
+        namespace: str,
+        name: str,
+        given: Document,
+        *,
+        merge: bool,
+        dry_run: bool = False,
+    ) -> Written:
+        """PUT or PATCH of `/status`: only the status is taken. Raises Failure, StoreError."""
+        if kind not in _STATUS_KINDS:
+            raise status.not_allowed("writing the status", f"{kind.plural}: the system writes it")
+        _, preconditions = clean(kind, namespace, name, _envelope_of(given))
+
+        def decide(old: Document, _: dict[str, bytes] | None) -> Draft:
+            wanted = given.get("status", {})
+            if merge:
+                wanted = merge_patch(old.get("status"), wanted)
+            return admission.draft_status(kind, wanted, old)
+
+        return await self._change(kind, namespace, name, decide, preconditions, dry_run)
+
+    async def delete(
+        self, kind: Kind, namespace: str, name: str, options: DeleteOptions = NO_OPTIONS
+    ) -> Written:
+        """Delete, or begin to: an object with finalizers goes when they are done.
+
+        For a task it means that it shall be removed: its agent stops it first. Raises Failure,
+        StoreError.
+        """
+        for _ in range(TRIES):
+            item = self.item(kind, namespace, name)
+            self._require(item, options.preconditions)
+            writes, last = self.deletion(item, force=options.force)
+            if options.dry_run or not writes:
+                return last._replace(revision=item.revision)
+            try:
+                revision = await self._store.commit(writes)
+            except Conflict:
+                self._unless_insisted(item, options.preconditions)
+                await self.refresh()
+                continue
+            if last.deleted and kind is SECRET:
+                self._payloads.forget(namespace, name)
+            await self.seen(revision)
+            return last._replace(revision=revision)
+        raise status.conflict(kind, namespace, name)
+
+    async def delete_many(self, items: Sequence[Item], *, dry_run: bool = False) -> list[Written]:
+        """Delete each of them; many in one commit. What others changed meanwhile is retried.
+
+        Raises Failure for one that must not be deleted, before any is; StoreError.
+        """
+        plans = [(item, *self.deletion(item)) for item in items]
+        if dry_run:
+            return [last for _, _, last in plans]
+        done: list[Written] = []
+        single = [(item, writes, last) for item, writes, last in plans if len(writes) == 1]
+        results = await self._store.write([writes[0] for _, writes, _ in single])
+        newest = 0
+        again: list[Item] = [item for item, writes, _ in plans if len(writes) > 1]
+        for (item, _, last), result in zip(single, results, strict=True):
+            if isinstance(result, Conflict):
+                again.append(item)
+            else:
+                newest = max(newest, result)
+                done.append(last._replace(revision=result))
+        await self.seen(newest)
+        for item in again:
+            try:
+                done.append(await self.delete(item.kind, item.namespace, item.name))
+            except status.Failure as failure:
+                if failure.code != 404:  # gone by itself is as good
+                    raise
+        return done
+
+    def deletion(self, item: Item, *, force: bool = False) -> tuple[list[Write], Written]:
+        """What to write to delete an object (nothing: it is on its way), and what is then left.
+
+        Raises Failure where it must not be.
+        """
+        kind, namespace, name = item.kind, item.namespace, item.name
+        self._deletable(item, force)
+        state = Written(kind, namespace, name, item.value, item.revision)
+        if kind is TASK:
+            task: Task = codec.copy(item.obj)
+            if task.spec.desired_state == TaskState.REMOVE:
+                return [], state._replace(changed=False)
+            task.spec.desired_state = TaskState.REMOVE
+            value = codec.encode(task)
+            return [Write(item.key, value, item.revision)], state._replace(value=value)
+        if item.obj.metadata.finalizers:
+            if item.obj.metadata.deletion_timestamp is not None:
+                return [], state._replace(changed=False)
+            document = decode(item.value)
+            document["metadata"]["deletionTimestamp"] = admission.timestamp(self._clock())
+            value = encode(kind, document)
+            return [Write(item.key, value, item.revision)], state._replace(value=value)
+        writes = [Write(item.key, None, item.revision)]
+        if kind is SECRET:
+            writes.append(Write(payload_key(namespace, name), None))
+        return writes, state._replace(deleted=True, warnings=self._still_used(item))
+
+    async def commit(self, draft: Draft, expect: int) -> int:
+        """Write a draft if the object is at `expect`, and wait for the cache. Raises Conflict."""
+        revision = await self._store.commit(self.writes(draft, expect))
+        await self.seen(revision)
+        return revision
+
+    def writes(self, draft: Draft, expect: int) -> list[Write]:
+        """A draft as writes of one commit: a secret's bytes go with the object, or not at all."""
+        gone = draft.gone
+        key = object_key(draft.kind, draft.namespace, draft.name)
+        writes = [Write(key, None if gone else draft.value, expect)]
+        if draft.kind is SECRET and (gone or draft.payload is not None):
+            version = int(draft.document["status"]["version"])
+            value = None if gone else payloads.encode(draft.payload or {}, version)
+            writes.append(Write(payload_key(draft.namespace, draft.name), value))
+        return writes
+
+    def require_namespace(self, kind: Kind, namespace: str) -> None:
+        """Raises Failure where objects can't be made in a namespace."""
+        if not kind.namespaced:
+            return
+        item = self._cache.get(NAMESPACE, "", namespace)
+        if item is None and namespace != admission.DEFAULT_NAMESPACE:
+            failure = status.not_found(NAMESPACE, "", namespace)
+            failure.message += "; create it first, or apply it together with what goes into it"
+            raise failure
+        if item is not None and item.obj.metadata.deletion_timestamp is not None:
+            raise status.forbidden(
+                f"namespace {namespace} is being deleted: nothing new can be made in it"
+            )
+
+    async def payload_of(self, item: Item) -> dict[str, bytes]:
+        """A secret's bytes, for comparing. Raises StoreError."""
+        stored = await self._payloads.get(item.namespace, item.name, at=item.revision)
+        return {} if stored is None else stored.data
+
+    # Parts
+
+    async def _change(
+        self,
+        kind: Kind,
+        namespace: str,
+        name: str,
+        decide: Callable[[Document, dict[str, bytes] | None], Draft],
+        preconditions: Preconditions,
+        dry_run: bool,
+    ) -> Written:
+        await self._seen_by_client(preconditions.resource_version)
+        for _ in range(TRIES):
+            item = self.item(kind, namespace, name)
+            self._require(item, preconditions)
+            payload = await self.payload_of(item) if kind is SECRET else None
+            try:
+                draft = decide(decode(item.value), payload)
+            except Rejected as error:
+                raise status.invalid(kind, namespace, name, error.causes) from None
+            draft.warnings = admission.warnings(kind, namespace, draft.document, self)
+            if not draft.changed and not draft.gone:
+                return self._written(draft, item.revision, changed=False)
+            if dry_run:
+                return self._written(draft, item.revision)
+            try:
+                revision = await self.commit(draft, item.revision)
+            except Conflict:
+                self._unless_insisted(item, preconditions)
+                await self.refresh()
+                continue
+            return self._written(draft, revision)
+        raise status.conflict(kind, namespace, name)
+
+    async def _seen_by_client(self, version: str) -> None:
+        """A client may have read from another manager what this one's cache is yet to see."""
+        if version.isdecimal() and int(version) > self._cache.revision:
+            await self.seen(int(version))
+
+    def _require(self, item: Item, wanted: Preconditions) -> None:
+        if wanted.uid and wanted.uid != item.obj.metadata.uid:
+            why = "another object has that name now (its uid differs)"
+            raise status.conflict(item.kind, item.namespace, item.name, why)
+        if wanted.resource_version and wanted.resource_version != str(item.revision):
+            why = (
+                f"it is at version {item.revision}, and the request is about version"
+                f" {wanted.resource_version}; read it again and repeat the change"
+            )
+            raise status.conflict(item.kind, item.namespace, item.name, why)
+
+    def _unless_insisted(self, item: Item, wanted: Preconditions) -> None:
+        """After a conflict: raises Failure where the request named the version it meant."""
+        if wanted.resource_version:
+            raise status.conflict(item.kind, item.namespace, item.name) from None
+
+    def _deletable(self, item: Item, force: bool) -> None:
+        kind, name = item.kind, item.name
+        if kind is REVISION:
+            raise status.not_allowed("DELETE", "revisions: they go with their service")
+        if kind is NAMESPACE and name == admission.DEFAULT_NAMESPACE:
+            raise status.forbidden("namespace default can't be deleted; delete what is in it")
+        if kind is NODE and not force and name in self._cache.sessions:
+            why = (
+                "its agent is connected and would make it anew; stop the agent first, or set"
+                " availability to drain to empty the node"
+            )
+            raise status.conflict(kind, "", name, why)
+
+    def _still_used(self, item: Item) -> list[str]:
+        index = {SECRET.name: "secret", CONFIG.name: "config"}.get(item.kind.name)
+        if index is None:
+            return []
+        id = f"{item.namespace}/{item.name}"
+        users = sorted(user.name for user in self._cache.by(SERVICE, index, id))
+        if not users:
+            return []
+        named = ", ".join(users[:5]) + (f" and {len(users) - 5} more" if len(users) > 5 else "")
+        return [f"{index} {id} is still named by services {named}; their new tasks wait for it"]
+
+    def _written(self, draft: Draft, revision: int, *, changed: bool = True) -> Written:
+        return Written(
+            kind=draft.kind,
+            namespace=draft.namespace,
+            name=draft.name,
+            value=draft.value,
+            revision=revision,
+            warnings=draft.warnings,
+            changed=changed,
+            deleted=draft.gone,
+        )
+
+
+def _require_declared(kind: Kind, method: str) -> None:
+    if not kind.declared:
+        events = "; events can be deleted" if kind is EVENT else ""
+        raise status.not_allowed(method, f"{kind.plural}: the system writes them{events}")
+
+
+def _named(given: Document) -> Document:
+    """With a name made up where only `generateName` says how it begins."""
+    metadata = given.get("metadata")
+    if not isinstance(metadata, dict) or metadata.get("name"):
+        return given
+    prefix = metadata.get("generateName")
+    if not isinstance(prefix, str) or not prefix:
+        return given
+    suffix = "".join(secrets.choice(_SUFFIX) for _ in range(5))
+    return {**given, "metadata": {**metadata, "name": prefix + suffix}}
+
+
+def _envelope_of(patch: Document) -> Document:
+    """Of a patch only what `clean` looks at."""
+    return {field: patch[field] for field in ("apiVersion", "kind", "metadata") if field in patch}

@@ -1,0 +1,201 @@
+"""Watches: every change after a revision, told once to each who asked.
+
+The model: one listener on the cache serves all watchers (`Watches`). A change is put into words
+once, whatever the number of watchers, and the bytes are shared. Each watcher has a queue of such
+bytes and a coroutine that writes them out; a watcher whose client does not read is cut off when
+its queue is full, and comes back with the last version it saw.
+
+A watcher with a selector sees an object that stops matching as DELETED and one that begins to as
+ADDED, as in Kubernetes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+
+import msgspec
+
+from api.server.lists import selected
+from api.server.selectors import Selection
+from api.server.status import Failure, expired
+from api.store.cache import ADDED, DELETED, MODIFIED, Cache, CacheEvent
+from api.store.contract import Compacted
+from api.types import codec
+from api.types.kinds import Kind
+from api.types.meta import API_VERSION
+
+QUEUE_BYTES = 64 * 1024 * 1024  # what a client may be behind
+
+
+class Watcher:
+    """One client's watch: its queue."""
+
+    def __init__(self, kind: Kind, namespace: str, selection: Selection) -> None:
+        self.kind = kind
+        self.namespace = namespace
+        self.selection = selection
+        self.overrun = False
+        self._queue: list[bytes] = []
+        self._bytes = 0
+        self._there = asyncio.Event()
+        self.on_overrun: Callable[[], None] | None = None
+
+    @property
+    def takes_all(self) -> bool:
+        return not self.namespace and not self.selection
+
+    def begin(self, lines: bytes) -> None:
+        """What the client asked for to begin with: of any size, as it is there already."""
+        if lines:
+            self._queue.append(lines)
+            self._there.set()
+
+    def put(self, lines: bytes) -> None:
+        if self.overrun:
+            return
+        self._queue.append(lines)
+        self._bytes += len(lines)
+        self._there.set()
+        if self._bytes > QUEUE_BYTES:
+            self.overrun = True
+            self._queue.clear()
+            if self.on_overrun is not None:
+                self.on_overrun()
+
+    async def next(self, patience: float) -> bytes:
+        """What has gathered; empty after `patience` seconds of nothing."""
+        try:
+            async with asyncio.timeout(patience):
+                await self._there.wait()
+        except TimeoutError:
+            return b""
+        self._there.clear()
+        lines = b"".join(self._queue)
+        self._queue.clear()
+        self._bytes = 0
+        return lines
+
+    def tell(self, events: Iterable[Told]) -> None:
+        lines = b"".join(told.line_for(self) for told in events)
+        if lines:
+            self.put(lines)
+
+
+class Told:
+    """A change in words, made when the first watcher wants it."""
+
+    __slots__ = ("_line", "event")
+
+    def __init__(self, event: CacheEvent) -> None:
+        self.event = event
+        self._line: bytes | None = None
+
+    def line(self) -> bytes:
+        if self._line is None:
+            self._line = _line(self.event.type, self.event.item.served())
+        return self._line
+
+    def line_for(self, watcher: Watcher) -> bytes:
+        event = self.event
+        if watcher.namespace and event.item.namespace != watcher.namespace:
+            return b""
+        if not watcher.selection:
+            return self.line()
+        now = event.type != DELETED and watcher.selection.holds(event.item.obj)
+        before = event.old is not None and watcher.selection.holds(event.old.obj)
+        if not before:
+            return self._as(ADDED) if now else b""
+        return self._as(MODIFIED) if now else self._leaving()
+
+    def _as(self, type: str) -> bytes:
+        return self.line() if self.event.type == type else _line(type, self.event.item.served())
+
+    def _leaving(self) -> bytes:
+        """An object that no longer matches: its last state that did, at this change's version."""
+        old = self.event.old
+        if self.event.type == DELETED or old is None:
+            return self.line()
+        return _line(DELETED, codec.served(old.kind, old.value, self.event.revision))
+
+
+class Watches:
+    """All watchers of one server."""
+
+    def __init__(self, cache: Cache) -> None:
+        self._cache = cache
+        self._by_kind: dict[str, set[Watcher]] = {}
+        self._unsubscribe = cache.listen(self._changed)
+
+    def close(self) -> None:
+        self._unsubscribe()
+
+    @property
+    def count(self) -> int:
+        return sum(map(len, self._by_kind.values()))
+
+    def open(
+        self, kind: Kind, namespace: str, selection: Selection, *, after: int, listed: bool
+    ) -> Watcher:
+        """A watcher of what comes after revision `after`; 0: of what there is, and then comes.
+
+        `listed` ends what there is with the bookmark that says so. Raises Failure 410 where that
+        revision is no longer kept. To be closed with `leave`.
+        """
+        watcher = Watcher(kind, namespace, selection)
+        if after:
+            try:
+                missed = self._cache.since(after)
+            except Compacted as error:
+                raise too_old(after, error.oldest) from None
+            told = (Told(event) for event in missed if event.kind is kind)
+            watcher.begin(b"".join(one.line_for(watcher) for one in told))
+        else:
+            items = selected(self._cache, kind, namespace, selection)
+            watcher.begin(b"".join(_line(ADDED, item.served()) for item in items))
+            if listed:
+                watcher.begin(bookmark(kind, self._cache.revision, initial=True))
+        # No await since the history was read: nothing can fall between it and what follows.
+        self._by_kind.setdefault(kind.name, set()).add(watcher)
+        return watcher
+
+    def leave(self, watcher: Watcher) -> None:
+        self._by_kind.get(watcher.kind.name, set()).discard(watcher)
+
+    def _changed(self, events: Sequence[CacheEvent]) -> None:
+        by_kind: dict[str, list[Told]] = {}
+        for event in events:
+            if self._by_kind.get(event.kind.name):
+                by_kind.setdefault(event.kind.name, []).append(Told(event))
+        for name, told in by_kind.items():
+            whole: bytes | None = None
+            for watcher in list(self._by_kind[name]):
+                if watcher.takes_all:
+                    if whole is None:
+                        whole = b"".join(one.line() for one in told)
+                    watcher.put(whole)
+                else:
+                    watcher.tell(told)
+
+
+def too_old(revision: int, oldest: int) -> Failure:
+    return expired(
+        f"version {revision} is too old to watch from: changes before {oldest} are no longer kept;"
+        " list again and watch from there"
+    )
+
+
+def bookmark(kind: Kind, revision: int, *, initial: bool = False) -> bytes:
+    metadata: dict[str, object] = {"resourceVersion": str(revision)}
+    if initial:
+        metadata["annotations"] = {"k8s.io/initial-events-end": "true"}
+    obj = {"apiVersion": API_VERSION, "kind": kind.name, "metadata": metadata}
+    return _line("BOOKMARK", msgspec.json.encode(obj))
+
+
+def error_line(failure: Failure) -> bytes:
+    return _line("ERROR", msgspec.json.encode(failure.status()))
+
+
+def _line(type: str, obj: bytes) -> bytes:
+    return b'{"type":"%b","object":%b}\n' % (type.encode(), obj)
