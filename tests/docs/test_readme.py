@@ -1,0 +1,65 @@
+"""What the README tells a reader to type works, in the order in which it stands there."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.harness import BIN, Cluster, until
+from tests.docs.markdown import ROOT, Block, blocks
+
+pytestmark = [pytest.mark.cluster, pytest.mark.engine, pytest.mark.etcd]
+
+README = ROOT / "README.md"
+_SAVE = re.compile(r"[Ss]ave (?:it|this) as `([^`]+)`")
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the reader types, with the files that the page has saved so far."""
+    return tmp_path_factory.mktemp("desk")
+
+
+def steps() -> list[Block]:
+    """What is run, and what is saved under a name."""
+    found = []
+    for block in blocks(README):
+        if block.language == "sh" and block.info != "not-run":
+            found.append(block)
+        if block.language == "yaml" and saved_as(block):
+            found.append(block)
+    return found
+
+
+def saved_as(block: Block) -> str:
+    """The name that the text right after the block gives it."""
+    after = README.read_text().splitlines()[block.line + block.text.count("\n") :]
+    named = _SAVE.search(" ".join(after[1:5]))
+    return named[1] if named else ""
+
+
+@pytest.mark.parametrize("block", steps(), ids=str)
+def test_the_readme_does_what_it_says(block: Block, cluster: Cluster, desk: Path) -> None:
+    if block.language == "yaml":
+        (desk / saved_as(block)).write_text(block.text)
+        return
+    environment = cluster.environment()
+    done = subprocess.run(
+        ["bash", "-euxo", "pipefail", "-c", block.text],
+        env=environment | {"PATH": f"{BIN}:{environment['PATH']}"},
+        cwd=desk,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=200,
+    )
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    assert "Traceback" not in done.stderr
+
+
+def test_the_readme_leaves_nothing_behind(cluster: Cluster) -> None:
+    until(lambda: not cluster.containers(every=True), "its containers are gone")
