@@ -32,6 +32,8 @@ from api.server.streams import Streams
 from api.server.watch import Watches
 from api.store.cache import Cache
 from api.store.contract import Store
+from api.types.kinds import TASK
+from api.types.task import TaskState
 
 MIB = 1024 * 1024
 
@@ -89,6 +91,12 @@ class Server:
             "skep_api_nodes", "Assignment streams held open.", lambda: self.assignments.count
         )
         self.metrics.gauge("skep_api_streams", "Logs and execs piped.", lambda: streams.count)
+        self.metrics.counts(
+            "skep_tasks",
+            "Tasks there are, by state.",
+            "state",
+            lambda: {s.value: cache.count(TASK, "state", s.value) for s in TaskState},
+        )
         self.metrics.gauge(
             "skep_cache_revision", "The revision the cache stands at.", lambda: cache.revision
         )

@@ -350,7 +350,12 @@ class Handlers:
 
     async def version(self, request: web.Request) -> web.Response:
         major, minor, *_ = self._settings.version.split(".")
-        body = {"major": major, "minor": minor, "gitVersion": f"v{self._settings.version}"}
+        body = {
+            "major": major,
+            "minor": minor,
+            "gitVersion": f"v{self._settings.version}",
+            "cluster": self._sessions.cluster,
+        }
         return web.Response(body=msgspec.json.encode(body), content_type=JSON)
 
     async def metrics(self, request: web.Request) -> web.Response:

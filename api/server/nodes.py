@@ -47,7 +47,7 @@ class Sessions:
         self._store = store
         self._cache = cache
         self._resources = resources
-        self._cluster = cluster
+        self.cluster = cluster
         self._heartbeat = heartbeat
         self._clock = clock
         self._leases: dict[str, int] = {}
@@ -68,7 +68,7 @@ class Sessions:
             revision = await self._store.commit([Write(session_key(node), value, lease=lease)])
             await self._resources.seen(revision)
         self._leases[node] = lease
-        return SessionReply(heartbeat_seconds=self._heartbeat, cluster=self._cluster)
+        return SessionReply(heartbeat_seconds=self._heartbeat, cluster=self.cluster)
 
     async def beat(self, node: str) -> None:
         """A heartbeat. Raises Failure 410 where the session is over, StoreError."""

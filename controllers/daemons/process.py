@@ -1,0 +1,67 @@
+"""What both daemons need of a process: a directory of their own, parts that run beside them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from controllers.settings import Fatal
+
+log = structlog.get_logger("skep")
+
+RETRY = 1.0  # seconds between tries to reach what a daemon needs to start
+
+
+async def pause(stop: asyncio.Event) -> None:
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(stop.wait(), RETRY)
+
+
+@contextlib.asynccontextmanager
+async def background(
+    work: Coroutine[Any, Any, None], name: str, stop: asyncio.Event
+) -> AsyncIterator[None]:
+    """Run it beside the block. Should it end by itself, the daemon is told to stop."""
+    task = asyncio.create_task(work, name=name)
+
+    def ended(task: asyncio.Task[None]) -> None:
+        if not task.cancelled():
+            log.error("a part of the daemon ended", part=name, exc_info=task.exception())
+            stop.set()
+
+    task.add_done_callback(ended)
+    try:
+        yield
+    finally:
+        task.remove_done_callback(ended)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+@contextlib.contextmanager
+def alone(data_dir: Path) -> Iterator[None]:
+    """Hold the data directory: two daemons in one would undo each other's work. Raises Fatal."""
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        handle = os.open(data_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise Fatal(f"the data directory {data_dir} can't be used: {error.strerror}") from error
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        owner = os.pread(handle, 20, 0).decode().strip()
+        os.close(handle)
+        raise Fatal(f"the data directory {data_dir} is in use by process {owner}") from None
+    try:
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, str(os.getpid()).encode(), 0)
+        yield
+    finally:
+        os.close(handle)
