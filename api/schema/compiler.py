@@ -186,7 +186,8 @@ class Compiler:
         names = _string(node["propertyNames"], hidden=False) if "propertyNames" in node else None
         values = self._compile(extra, path, hidden=hidden) if isinstance(extra, dict) else None
         together = _only_with(node.get("properties", {}))
-        unknown = self._unknown(node, path)
+        meant = _meant(node)
+        unknown = self._unknown(node, path, meant)
 
         def other(key: object, value: object) -> list[Problem] | None:
             """A key that is no field."""
@@ -213,7 +214,7 @@ class Compiler:
                 if found is not None and len(found) >= MAX_PROBLEMS:
                     break
             for key in required:
-                if key not in value:
+                if key not in value and key not in map(meant, value):
                     message = "is required but not given"
                     found = found or []
                     found.append(Problem((key,), message, _example(node, key), Code.REQUIRED))
@@ -225,29 +226,40 @@ class Compiler:
 
         return check
 
-    def _unknown(self, node: Schema, path: tuple[str, ...]) -> Callable[[str], Problem]:
+    def _unknown(
+        self, node: Schema, path: tuple[str, ...], meant: Callable[[object], str | None]
+    ) -> Callable[[str], Problem]:
         """The problem of a field that isn't known here, with where it may have been meant."""
         properties: Mapping[str, Schema] = node.get("properties", {})
-        aliases = {
-            alias.lower(): name
-            for name, child in properties.items()
-            for alias in child.get("x-also-known-as", ())
-        }
 
         def hint(key: str) -> str:
-            if key.lower() in aliases:
-                return f"it is called {aliases[key.lower()]} here"
-            exact = nearest(key, properties)
-            if exact is not None:
-                return f"did you mean {exact}?"
+            name = meant(key)
+            if name is not None:
+                alias = key.lower() in _aliases(properties[name])
+                return f"it is called {name} here" if alias else f"did you mean {name}?"
             belongs = self._places.elsewhere(key, path)
-            if belongs:
+            if belongs or not properties:
                 return belongs
-            if not properties:
-                return ""
             return f"known here: {', '.join(properties)}"
 
         return lambda key: Problem((), "unknown field", hint(key), Code.UNKNOWN)
+
+
+def _meant(node: Schema) -> Callable[[object], str | None]:
+    """The field of a block that an unknown name was probably meant to be."""
+    properties: Mapping[str, Schema] = node.get("properties", {})
+    others = {alias: name for name, child in properties.items() for alias in _aliases(child)}
+
+    def meant(key: object) -> str | None:
+        if not isinstance(key, str) or key in properties:
+            return None
+        return others.get(key.lower()) or nearest(key, properties)
+
+    return meant
+
+
+def _aliases(node: Schema) -> list[str]:
+    return [alias.lower() for alias in node.get("x-also-known-as", ())]
 
 
 def _types(node: Schema) -> tuple[str, ...]:

@@ -1,0 +1,162 @@
+"""Rules between fields, and the sizes of payloads."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import pytest
+
+from api.schema import payload, validate
+from api.types.secret import CONFIG_MAX_BYTES, SECRET_MAX_BYTES
+from tests.schema.objects import minimal, service, templated
+
+
+def secret(**rest: Any) -> dict[str, Any]:
+    obj = minimal("Secret") | rest
+    if "stringData" not in rest:
+        del obj["stringData"]
+    return obj
+
+
+def config(**rest: Any) -> dict[str, Any]:
+    obj = minimal("Config") | rest
+    if "data" not in rest:
+        del obj["data"]
+    return obj
+
+
+@pytest.mark.parametrize(
+    ("obj", "field", "words"),
+    [
+        (service(mode="global", replicas=2), "spec.replicas", "goes only with mode replicated"),
+        (
+            templated(mounts=[{"target": "/a"}, {"target": "/a/"}]),
+            "spec.template.mounts[1].target",
+            "/a is taken by spec.template.mounts[0]",
+        ),
+        (
+            templated(secrets=[{"name": "a"}, {"name": "a"}]),
+            "spec.template.secrets[1].name",
+            "/run/secrets/a is taken",
+        ),
+        (
+            templated(secrets=[{"name": "a"}], configs=[{"name": "b", "target": "/run/secrets/a"}]),
+            "spec.template.configs[0].target",
+            "is taken by spec.template.secrets[0]",
+        ),
+        (
+            templated(mounts=[{"type": "bind", "target": "/a"}]),
+            "spec.template.mounts[0].source",
+            "a bind mount needs a source",
+        ),
+        (
+            templated(mounts=[{"type": "bind", "source": "a", "target": "/a"}]),
+            "spec.template.mounts[0].source",
+            "an absolute path on the node",
+        ),
+        (
+            templated(mounts=[{"source": "./a", "target": "/a"}]),
+            "spec.template.mounts[0].source",
+            "for a path of the node use type: bind",
+        ),
+        (
+            templated(mounts=[{"source": "a b", "target": "/a"}]),
+            "spec.template.mounts[0].source",
+            "expected a volume's name",
+        ),
+        (
+            templated(mounts=[{"type": "tmpfs", "source": "a", "target": "/a"}]),
+            "spec.template.mounts[0].source",
+            "a tmpfs mount has no source",
+        ),
+        (
+            templated(mounts=[{"target": "/a", "size": "1Mi"}]),
+            "spec.template.mounts[0].size",
+            "goes only with type tmpfs, and type is volume",
+        ),
+        (
+            templated(mounts=[{"type": "tmpfs", "target": "/"}]),
+            "spec.template.mounts[0].target",
+            "root can't be mounted over",
+        ),
+        (
+            templated(ports=[{"target": 1, "published": 80}, {"target": 2, "published": 80}]),
+            "spec.template.ports[1].published",
+            "port 80/tcp is published by ports[0] too",
+        ),
+        (
+            templated(resources={"reservations": {"cpus": 2}, "limits": {"cpus": "500m"}}),
+            "spec.template.resources.reservations.cpus",
+            "reserves 2, which is more than the limit of 500m",
+        ),
+        (
+            templated(resources={"reservations": {"memory": "1Gi"}, "limits": {"memory": "1G"}}),
+            "spec.template.resources.reservations.memory",
+            "reserves 1Gi, which is more than the limit of 1G",
+        ),
+        (
+            templated(resources={"limits": {"memory": "1Mi"}}),
+            "spec.template.resources.limits.memory",
+            "expected 0 or at least 4Mi, got 1Mi",
+        ),
+        (
+            templated(resources={"reservations": {"cpus": 0.0001}}),
+            "spec.template.resources.reservations.cpus",
+            "at least 0.001",
+        ),
+        (
+            templated(healthcheck={"command": ["CMD-SHELL", "true"]}),
+            "spec.template.healthcheck.command[0]",
+            'write [sh, -c, "…"]',
+        ),
+        (
+            templated(healthcheck={"command": ["true"], "disable": True}),
+            "spec.template.healthcheck.command",
+            "the check is disabled",
+        ),
+        (secret(), "stringData", "a secret needs at least one byte"),
+        (secret(data={}), "data", "a secret needs at least one byte"),
+        (secret(stringData={"a": ""}), "stringData", "a secret needs at least one byte"),
+        (secret(stringData={"a": "x" * (SECRET_MAX_BYTES + 1)}), "stringData", "holds 512001 by"),
+        (secret(data={"a": "%%%"}), "data.a", "is not base64"),
+        (secret(data={"a": "YQ"}), "data.a", "is not base64"),
+        (secret(data={"a": "YQ=="}, stringData={"a": "b"}), "stringData.a", "is in data too"),
+        (config(), "data", "a config needs at least one file"),
+        (config(data={"a": "x" * (CONFIG_MAX_BYTES + 1)}), "data", "at most 1024000 are allowed"),
+        (config(binaryData={"a": "!"}), "binaryData.a", "is not base64"),
+    ],
+)
+def test_refused(obj: dict[str, Any], field: str, words: str) -> None:
+    (problem,) = validate(obj)
+    assert problem.field == field
+    assert words in problem.text
+
+
+@pytest.mark.parametrize(
+    "obj",
+    [
+        templated(ports=[{"target": 53, "published": 53}, {"target": 53, "published": 53,
+                         "protocol": "udp"}, {"target": 1}, {"target": 2}]),
+        templated(resources={"reservations": {"cpus": "1", "memory": "1Gi"}, "limits": {}}),
+        templated(secrets=[{"name": "a", "key": "x", "target": "x"}, {"name": "a"}]),
+        templated(mounts=[{"type": "bind", "source": "/", "target": "/host", "readOnly": True}]),
+        templated(mounts=[{"type": "tmpfs", "target": "/tmp", "size": "64Mi", "mode": "0700"}]),
+        templated(healthcheck={"disable": True}),
+        secret(stringData={"a": "x" * SECRET_MAX_BYTES}),
+        secret(data={"a": "YQ==\n"}),
+        secret(status={"version": 3, "sizes": {"a": 1}}),
+        config(data={"a": ""}),
+    ],
+    ids=lambda obj: str(obj)[60:160],
+)  # fmt: skip
+def test_accepted(obj: dict[str, Any]) -> None:
+    assert validate(obj) == []
+
+
+def test_payload_is_the_bytes_of_both_maps() -> None:
+    wrapped = base64.encodebytes(bytes(range(200))).decode()
+    obj = secret(data={"a": wrapped}, stringData={"b": "ü"})
+    assert validate(obj) == []
+    assert payload(obj) == {"a": bytes(range(200)), "b": "ü".encode()}
+    assert payload(config(data={"a": "b"}, binaryData={"c": "YQ=="})) == {"a": b"b", "c": b"a"}
