@@ -1,0 +1,81 @@
+"""A Docker Engine of a test's own, which it may stop: in a network namespace of its own.
+
+It shares nothing with the machine's engine: neither images, nor sockets, nor bridges, nor rules.
+Its directory must have a short path: a socket's path has 107 characters at most.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+from tests.cluster.harness import GRACE, ROOT, until
+
+
+class Engine:
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.socket = str(home / "docker.sock")
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Returns when it answers."""
+        self.home.mkdir(parents=True, exist_ok=True)
+        dockerd = [
+            "dockerd",
+            *("--host", f"unix://{self.socket}", "--data-root", str(self.home / "data")),
+            *("--exec-root", str(self.home / "exec"), "--pidfile", str(self.home / "pid")),
+        ]
+        inside = 'ip link set lo up && exec "$@"'
+        with (self.home / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                ["unshare", "--net", "sh", "-c", inside, "sh", *dockerd],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={key: value for key, value in os.environ.items() if key != "DOCKER_HOST"},
+            )
+        until(self.answers, f"dockerd answers at {self.socket}", GRACE)
+
+    def answers(self) -> bool:
+        if self._process is None or self._process.poll() is not None:
+            raise AssertionError(f"dockerd has ended:\n{(self.home / 'log').read_text()[-2000:]}")
+        done = subprocess.run(
+            ["docker", "-H", f"unix://{self.socket}", "version"], capture_output=True, check=False
+        )
+        return done.returncode == 0
+
+    def build(self, image: str) -> None:
+        subprocess.run(
+            [str(ROOT / "hack/images/build"), image],
+            env={**os.environ, "DOCKER_HOST": f"unix://{self.socket}"},
+            check=True,
+            capture_output=True,
+        )
+
+    def stop(self, number: int = signal.SIGTERM) -> None:
+        if self._process is not None:
+            self._process.send_signal(number)
+            self._process.wait(GRACE)
+            self._process = None
+            self._end_containerd()
+
+    def _end_containerd(self) -> None:
+        """It outlives a dockerd that was killed; the next dockerd would take it over."""
+        pidfile = self.home / "exec" / "containerd" / "containerd.pid"
+        if pidfile.exists():
+            pid = int(pidfile.read_text())
+            end = time.monotonic() + GRACE
+            while Path(f"/proc/{pid}").exists() and time.monotonic() < end:
+                os.kill(pid, signal.SIGTERM)
+                time.sleep(0.1)
+
+    def clear(self) -> None:
+        """Take its mounts down, so that its directory can be removed."""
+        mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
+        for mount in sorted(mounts, reverse=True):
+            if mount.startswith(f"{self.home}/"):
+                subprocess.run(["umount", "-l", mount], check=True)
