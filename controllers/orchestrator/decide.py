@@ -60,10 +60,10 @@ def decide(
         fleet.look(tasks, lambda task: task.spec.slot, ())
         rollout = Rollout(service, revision, kept, service.spec.replicas, world, decision)
         _scale(fleet, rollout, service.spec.replicas)
-    rollout.settle(fleet.slots)
+    rollout.settle(fleet.slots, fleet.starting.values(), fleet.waiting, fleet.unfold)
     for wait in standings.waits:
         decision.look_again(wait)
-    _count(fleet, rollout, service)
+    _count(fleet, rollout)
     decision.status = status_of(service, revision, fleet.census, world.now)
     _note_changes(decision)
     _drop_revisions(decision, revision, tasks, revisions)
@@ -85,14 +85,17 @@ def cascade(tasks: Sequence[Task], revisions: Sequence[Revision]) -> Decision:
 
 
 class _Fleet:
-    """A service's slots: those at rest counted, the others sorted out."""
+    """A service's slots. Those with one task about which nothing can be doubted are only counted
+    and kept by their keys; the others are sorted out, task by task."""
 
     def __init__(self, service: Service, revision: str, standings: Standings) -> None:
         self.service = service
         self.revision = revision
         self.standings = standings
         self.census = Census()
-        self.resting: dict[Any, Task] = {}  # slots whose one task runs as it should
+        self.resting: dict[Any, Task] = {}  # running as wanted
+        self.starting: dict[Any, Task] = {}  # on its way to that
+        self.waiting: dict[Any, Task] = {}  # running an older revision
         self.slots: list[Slot] = []
         self.remains: dict[Any, Slot] = {}  # slots of which only leaving tasks are left
 
@@ -100,30 +103,48 @@ class _Fleet:
         self, tasks: Sequence[Task], key_of: Callable[[Task], Key], untouched: Collection[str]
     ) -> None:
         groups: dict[Any, list[Task]] = group(tasks, key_of)
-        revision, standings, known = self.revision, self.standings, self.standings.of
         for key in sorted(groups):
             members = groups[key]
-            if len(members) == 1:
-                task = members[0]
-                spec = task.spec
-                if (
-                    task.status.state is _RUNNING
-                    and spec.desired_state is _RUNNING
-                    and spec.revision == revision
-                    and (known.get(spec.node) or standings(spec.node)) is Standing.FINE
-                    and key not in untouched
-                ):
-                    self.resting[key] = task
-                    continue
-            slot = Slot(key, members, revision, standings)
+            if len(members) == 1 and key not in untouched and self._simple(key, members[0]):
+                continue
+            slot = self.slot(key, members)
             if slot.present:
                 self.slots.append(slot)
             else:
                 self.remains[key] = slot
                 self.census.leaving += len(slot.leaving)
 
+    def _simple(self, key: Key, task: Task) -> bool:
+        spec, state = task.spec, task.status.state
+        if spec.desired_state is not _RUNNING or state in TERMINAL:
+            return False
+        standing = self.standings.of.get(spec.node) or self.standings(spec.node)
+        if standing is not Standing.FINE:
+            return False
+        if spec.revision == self.revision:
+            (self.resting if state is _RUNNING else self.starting)[key] = task
+        elif state is _RUNNING:
+            self.waiting[key] = task
+        else:
+            return False
+        return True
+
+    def slot(self, key: Key, tasks: list[Task]) -> Slot:
+        return Slot(key, tasks, self.revision, self.standings)
+
+    def unfold(self, key: Key, task: Task) -> Slot:
+        """A slot that was only counted, sorted out."""
+        return self.slot(key, [task])
+
+    @property
+    def simple(self) -> tuple[dict[Any, Task], ...]:
+        return (self.resting, self.starting, self.waiting)
+
+    def keys(self) -> set[Any]:
+        return {slot.key for slot in self.slots}.union(*self.simple)
+
     def __len__(self) -> int:
-        return len(self.resting) + len(self.slots)
+        return len(self.slots) + sum(map(len, self.simple))
 
 
 def _scale(fleet: _Fleet, rollout: Rollout, replicas: int) -> None:
@@ -133,35 +154,45 @@ def _scale(fleet: _Fleet, rollout: Rollout, replicas: int) -> None:
     if surplus > 0:
         _shrink(fleet, rollout, surplus)
     elif surplus < 0:
-        taken = {slot.key for slot in fleet.slots} | fleet.resting.keys()
+        taken = fleet.keys()
         number = 0
         for _ in range(-surplus):
             number += 1
             while number in taken:
                 number += 1
             slot = fleet.remains.get(number)
-            rollout.fill_new(slot or Slot(number, [], fleet.revision, fleet.standings))
+            rollout.fill_new(slot or fleet.slot(number, []))
 
 
 def _shrink(fleet: _Fleet, rollout: Rollout, surplus: int) -> None:
     """Remove slots: those that don't run first, then from the fullest nodes, then the highest."""
+    fleet.slots += [fleet.unfold(key, task) for key, task in fleet.starting.items()]
+    fleet.starting.clear()
     idle = sorted((slot for slot in fleet.slots if not slot.up), key=_least_far)[:surplus]
     chosen: set[Key] = {slot.key for slot in idle}
     running: dict[Any, str] = {key: task.spec.node for key, task in fleet.resting.items()}
+    running.update((key, task.spec.node) for key, task in fleet.waiting.items())
     for slot in fleet.slots:
-        if slot.up and slot.keeper is not None:
-            running[slot.key] = slot.keeper.spec.node
-        elif slot.up:
-            running[slot.key] = slot.draining[0].spec.node
+        if slot.up:
+            running[slot.key] = (slot.keeper or slot.draining[0]).spec.node
     chosen |= _from_fullest(running, surplus - len(chosen))
-    for key in chosen & fleet.resting.keys():
-        rollout.stop(fleet.resting.pop(key), _REMOVE)
-        fleet.census.leaving += 1
+    for simple in (fleet.resting, fleet.waiting):
+        _retire(fleet, rollout, simple, chosen & simple.keys())
     for slot in fleet.slots:
         if slot.key in chosen:
             fleet.census.leaving += _remove(slot, rollout)
     fleet.slots = [slot for slot in fleet.slots if slot.key not in chosen]
-    rollout.decision.notes.append(Note("Normal", "ScaledDown", "removing a replica", count=surplus))
+    rollout.decision.notes.append(Note("Normal", "ScaledDown", "removing a replica", surplus))
+
+
+def _retire(
+    fleet: _Fleet, rollout: Rollout, simple: dict[Any, Task], chosen: Collection[Key]
+) -> None:
+    """Take slots that were only counted out of the service."""
+    for key in chosen:
+        task = simple.pop(key)
+        fleet.census.leaving += not never_assigned(task)
+        rollout.stop(task, _REMOVE)
 
 
 def _least_far(slot: Slot) -> tuple[int, Any]:
@@ -217,9 +248,8 @@ def _places(world: World, requirements: Requirements) -> tuple[set[str], set[str
 
 def _everywhere(fleet: _Fleet, rollout: Rollout, suitable: set[str], untouched: set[str]) -> None:
     """One slot for each suitable node, none where a node is gone or does not suit any more."""
-    for key in fleet.resting.keys() - suitable:
-        rollout.stop(fleet.resting.pop(key), _REMOVE)
-        fleet.census.leaving += 1
+    for simple in fleet.simple:
+        _retire(fleet, rollout, simple, simple.keys() - suitable)
     census, slots = fleet.census, []
     for slot in fleet.slots:
         if slot.key in suitable:
@@ -233,15 +263,17 @@ def _everywhere(fleet: _Fleet, rollout: Rollout, suitable: set[str], untouched: 
             census.leaving += _remove(slot, rollout)
     fleet.slots = slots
     census.replicas += len(suitable)
-    for name in sorted(suitable - fleet.resting.keys() - {slot.key for slot in slots}):
-        slot = fleet.remains.get(name) or Slot(name, [], fleet.revision, fleet.standings)
-        rollout.fill_new(slot)
+    for name in sorted(suitable - fleet.keys()):
+        rollout.fill_new(fleet.remains.get(name) or fleet.slot(name, []))
 
 
-def _count(fleet: _Fleet, rollout: Rollout, service: Service) -> None:
+def _count(fleet: _Fleet, rollout: Rollout) -> None:
     census = fleet.census
-    census.running += len(fleet.resting)
+    census.running += len(fleet.resting) + len(fleet.waiting)
     census.updated += len(fleet.resting)
+    for task in fleet.starting.values():
+        if task.status.message or task.status.error:
+            census.notice(task)
     for slot in fleet.slots:
         current = any(map(runs, slot.current))
         up = current or slot.up_otherwise
@@ -250,13 +282,13 @@ def _count(fleet: _Fleet, rollout: Rollout, service: Service) -> None:
         census.leaving += len(slot.stopping) + len(slot.leaving)
         if current and not slot.outdated and not slot.draining:
             continue
-        if slot.current:
-            census.notice(slot.current[0])
         if slot.ended is not None:
             name = slot.ended.metadata.name
             census.notice(slot.ended, rollout.given_up.get(name, ""))
-        elif slot.keeper is not None and not up:
+        elif slot.keeper is not None and not current:
             census.notice(slot.keeper)
+            if slot.failure is not None:
+                census.notice(slot.failure)
 
 
 def _note_changes(decision: Decision) -> None:

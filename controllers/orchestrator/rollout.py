@@ -20,8 +20,9 @@ for it may only come from the rollout going on.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
 from api.types.service import Service
 from api.types.task import TERMINAL, Task, TaskState
@@ -55,22 +56,34 @@ class Rollout:
         self._down = 0  # slots that don't run
         self.given_up: dict[str, str] = {}  # tasks that are not replaced, and why
 
-    def settle(self, slots: Sequence[Slot]) -> None:
-        """`slots` in the order in which they take their turn."""
+    def settle(
+        self,
+        slots: Sequence[Slot],
+        starting: Iterable[Task],
+        waiting: Mapping[Any, Task],
+        unfold: Callable[[Any, Task], Slot],
+    ) -> None:
+        """`slots` in the order in which they take their turn. Of slots with one simple task only
+        the task is given: `starting` as it is wanted, or `waiting` to be replaced."""
+        on_their_way = sum(not never_assigned(task) for task in starting)
+        self._free -= on_their_way
+        self._down += on_their_way
         for slot in slots:
             self._tidy(slot)
-            if self._under_way(slot):
-                self._free -= 1
-            if not slot.up and not slot.fresh:
-                self._down += 1
+            self._free -= self._under_way(slot)
+            self._down += not slot.up and not slot.fresh
         for slot in slots:
             self._pair(slot)
             if slot.keeper is None:
                 self._fill(slot)
-        waiting = [slot for slot in slots if slot.outdated and not slot.current]
-        waiting.sort(key=lambda slot: (not slot.fresh, slot.up))
-        for slot in waiting:
+        outdated = [slot for slot in slots if slot.outdated and not slot.current]
+        outdated.sort(key=lambda slot: (not slot.fresh, slot.up))
+        for slot in outdated:
             self._replace(slot)
+        for key, task in waiting.items():
+            if not self._may_replace(goes_down=not self._start_first):
+                break
+            self._replace(unfold(key, task))
 
     def stop(self, task: Task, desired: TaskState = _SHUTDOWN) -> None:
         """Have it stopped; what never reached a node is just deleted."""
@@ -99,10 +112,12 @@ class Rollout:
         """Whether the slot has a share of the parallelism."""
         if slot.current:
             return not runs(slot.current[0]) and not slot.fresh
-        ended = slot.ended
+        ended, last = slot.ended, slot.last
         if ended is not None and ended.spec.revision == self.revision:
             return True
-        return bool(slot.stopping) and not slot.outdated
+        if slot.outdated or slot.up:
+            return False
+        return bool(slot.stopping) or (last is not None and last.spec.revision == self.revision)
 
     def _pair(self, slot: Slot) -> None:
         """Stop what has been replaced."""
@@ -156,7 +171,7 @@ class Rollout:
             self._restart(slot, ended)
             return
         costs = runs(old) and not self._start_first  # it goes down for this
-        if self._free <= 0 or (costs and self._down >= self._parallelism):
+        if not self._may_replace(goes_down=costs):
             return
         self._free -= 1
         self.decision.notes.append(
@@ -169,6 +184,9 @@ class Rollout:
         self.stop(old)
         if never_assigned(old):
             self._create(slot, self.revision)
+
+    def _may_replace(self, *, goes_down: bool) -> bool:
+        return self._free > 0 and not (goes_down and self._down >= self._parallelism)
 
     def _grant(self, slot: Slot) -> str:
         """The revision the slot's next task gets."""

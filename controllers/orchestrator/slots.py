@@ -16,6 +16,7 @@ Key = int | str
 
 _RUNNING = TaskState.RUNNING
 _REMOVE = TaskState.REMOVE
+_FAILURES = (TaskState.FAILED, TaskState.REJECTED)
 _ASSIGNED = RANK[TaskState.ASSIGNED]
 _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -122,6 +123,19 @@ class Slot:
         if last is not None and last.status.state in TERMINAL and last.wanted:
             return last
         return None
+
+    @property
+    def failure(self) -> Task | None:
+        """The newest of its tasks that failed with the keeper's revision."""
+        keeper = self.keeper
+        failed = [
+            task
+            for task in self.tasks
+            if task.status.state in _FAILURES
+            and keeper is not None
+            and task.spec.revision == keeper.spec.revision
+        ]
+        return max(failed, key=made, default=None)
 
 
 def _worth(task: Task) -> tuple[int, datetime, str]:
