@@ -8,11 +8,15 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple, Self
 
 import trustme
 
 from api.store.channel import TLSFiles
+
+START_SECONDS = 30
 
 
 def certificates(directory: Path) -> TLSFiles:
@@ -37,33 +41,75 @@ def free_ports(count: int) -> list[int]:
         return found
 
 
+class _Place(NamedTuple):
+    """Where a member is among its peers."""
+
+    name: str
+    client: int
+    peer: int
+
+    @property
+    def peer_url(self) -> str:
+        return f"http://127.0.0.1:{self.peer}"
+
+
 class Etcd:
     """One member that can be killed, paused and started again on its data."""
 
-    def __init__(self, directory: Path, *flags: str) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *flags: str,
+        tls: TLSFiles | None = None,
+        place: _Place | None = None,
+        places: Sequence[_Place] = (),
+    ) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self.directory = directory
-        self.tls = certificates(directory)
-        client, peer = free_ports(2)
-        self.endpoint = f"https://127.0.0.1:{client}"
-        self._address = ("127.0.0.1", client)
-        peer_url = f"http://127.0.0.1:{peer}"
+        self.tls = tls or certificates(directory)
+        place = place or _Place("test", *free_ports(2))
+        cluster = ",".join(f"{one.name}={one.peer_url}" for one in places or [place])
+        self.endpoint = f"https://127.0.0.1:{place.client}"
+        self._address = ("127.0.0.1", place.client)
         ca, cert, key = self.tls
         self._command = [
-            "etcd", "--name=test", f"--data-dir={directory / 'data'}",
+            "etcd", f"--name={place.name}", f"--data-dir={directory / 'data'}",
             f"--listen-client-urls={self.endpoint}", f"--advertise-client-urls={self.endpoint}",
-            f"--listen-peer-urls={peer_url}", f"--initial-advertise-peer-urls={peer_url}",
-            f"--initial-cluster=test={peer_url}", f"--trusted-ca-file={ca}", "--client-cert-auth",
-            f"--cert-file={cert}", f"--key-file={key}", "--max-txn-ops=512", "--logger=zap",
-            "--log-outputs=stderr", "--log-level=warn", *flags,
+            f"--listen-peer-urls={place.peer_url}",
+            f"--initial-advertise-peer-urls={place.peer_url}", f"--initial-cluster={cluster}",
+            f"--trusted-ca-file={ca}", "--client-cert-auth", f"--cert-file={cert}",
+            f"--key-file={key}", "--max-txn-ops=512", "--logger=zap", "--log-outputs=stderr",
+            "--log-level=warn", *flags,
         ]  # fmt: skip
         self._process: subprocess.Popen[bytes] | None = None
 
+    @classmethod
+    def cluster(cls, directory: Path, size: int) -> list[Self]:
+        """Started members of one cluster."""
+        ports = free_ports(2 * size)
+        places = [_Place(f"m{n}", ports[2 * n], ports[2 * n + 1]) for n in range(size)]
+        tls = certificates(directory)
+        members = [
+            cls(directory / place.name, tls=tls, place=place, places=places) for place in places
+        ]
+        for member in members:
+            member.launch()
+        for member in members:
+            member.wait()
+        return members
+
     def start(self) -> None:
+        self.launch()
+        self.wait()
+
+    def launch(self) -> None:
         with (self.directory / "log").open("ab") as log:
             self._process = subprocess.Popen(self._command, stderr=log, stdout=log)
-        deadline = time.monotonic() + 30
-        while True:
+
+    def wait(self) -> None:
+        """Until it listens."""
+        deadline = time.monotonic() + START_SECONDS
+        while self._process is not None:
             with contextlib.suppress(OSError):
                 socket.create_connection(self._address, timeout=1).close()
                 return
