@@ -51,6 +51,13 @@ async def _tasks_watched() -> AsyncIterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def no_stray_loop() -> None:
+    """looptime asks for the current loop in plain tests too; say that there is none, or asyncio
+    makes one for it that nobody closes."""
+    asyncio.set_event_loop(None)
+
+
+@pytest.fixture(scope="session", autouse=True)
 def no_processes_left() -> Iterator[None]:
     before = _children()
     yield
