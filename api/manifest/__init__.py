@@ -51,7 +51,10 @@ class _Origin:
 
     @cached_property
     def places(self) -> yamltext.Positions:
-        return yamltext.positions(self._text, self.parsed)
+        start, end = self.parsed.start, self.parsed.end
+        column = start - self._text.rfind("\n", 0, start) - 1
+        text = jsontext.as_yaml(self._text[start:end])
+        return yamltext.positions(text, self.parsed.first_line, column)
 
     def position(self, path: Path) -> tuple[int, int]:
         for length in range(len(path), 0, -1):

@@ -91,11 +91,13 @@ def documents(text: str) -> Iterator[Parsed | Fault]:
     yield Fault(line + 1, 1, "too many errors: the rest of the file was not read")
 
 
-def positions(text: str, parsed: Parsed) -> Positions:
-    """The place of each field of a document that `documents` gave out: its key's, from 1."""
+def positions(text: str, first_line: int, column: int) -> Positions:
+    """The place of each field of the one document in `text`: its key's, from 1.
+
+    The text begins at that line and column of its file, from 0.
+    """
     found: Positions = {}
-    column = parsed.start - text.rfind("\n", 0, parsed.start) - 1
-    reader = _Reader(text[: parsed.end], parsed.start, parsed.first_line, found, column)
+    reader = _Reader(text, 0, first_line, found, column)
     for _ in reader.read():
         pass
     return found
@@ -230,7 +232,7 @@ class _Reader:
                     value = text
                     if not text or text[0] in STARTS:
                         value = self._plain(event, text, frame.env)
-                elif event.tag is None or event.tag == "!":
+                elif event.tag is None:
                     value = text
                 else:
                     value = self._tagged(event, text)

@@ -24,6 +24,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from itertools import islice
 from typing import Any
 
 from api.schema.files import Schema
@@ -214,7 +215,7 @@ class Compiler:
                 if found is not None and len(found) >= MAX_PROBLEMS:
                     break
             for key in required:
-                if key not in value and key not in map(meant, value):
+                if key not in value and key not in map(meant, islice(value, MAX_PROBLEMS)):
                     message = "is required but not given"
                     found = found or []
                     found.append(Problem((key,), message, _example(node, key), Code.REQUIRED))
