@@ -616,6 +616,12 @@ class Client:
             if isinstance(cause, ConnectionRefusedError):
                 return Unreachable(f"{where} refused the connection: no manager runs there")
             return Unreachable(f"{where} can't be reached: {cause.strerror or cause}")
+        if isinstance(error, aiohttp.ServerDisconnectedError):
+            # OpenSSL's alert rarely makes it out before Python's TLS closes the connection.
+            return Unreachable(
+                f"{where} closed the connection without an answer: it stops, or it does not accept"
+                " our certificate (is it our cluster, or was that made anew?)"
+            )
         return Unreachable(f"the connection to {where} broke: {error or type(error).__name__}")
 
 

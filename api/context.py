@@ -18,6 +18,7 @@ from __future__ import annotations
 import os
 import ssl
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ import msgspec
 import yaml
 
 from api.client import Client
-from api.pki import Credentials, client_context
+from api.pki import Credentials, PkiError, client_context, expiry
 from api.pki.files import make_private_directory, write_private
 
 DEFAULT_SERVER = "https://127.0.0.1:7443"
@@ -55,7 +56,12 @@ class Context(msgspec.Struct, kw_only=True):
         return Credentials(cert_pem=self.cert, key_pem=self.key, ca_pem=self.ca)
 
     def tls(self) -> ssl.SSLContext:
-        """Raises PkiError."""
+        """Raises PkiError, also where the certificate has expired: a manager would just hang up."""
+        end = expiry(self.cert)
+        if end < datetime.now(UTC):
+            raise PkiError(
+                f"it expired on {end:%Y-%m-%d %H:%M} UTC; import a new admin.yaml of the manager"
+            )
         return client_context(self.credentials())
 
     def client(self) -> Client:

@@ -29,7 +29,7 @@ from api.server.payloads import Payloads
 from api.server.resources import Clock, Resources, utc_now
 from api.server.statuses import Statuses
 from api.server.streams import Streams
-from api.server.watch import Watches
+from api.server.watch import QUEUE_BYTES, Watches
 from api.store.cache import Cache
 from api.store.contract import Store
 from api.types.kinds import TASK
@@ -45,6 +45,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_apply_body: int = 64 * MIB  # of a set: what `ctl apply` reads at most, and some
     max_statuses_body: int = 64 * MIB
     heartbeat: float = HEARTBEAT_SECONDS
+    watch_queue: int = QUEUE_BYTES  # what a watch's client may be behind before it is cut off
     bookmark: float = 30.0  # how often a quiet watch says where it is
     keep_alive: float = 10.0  # how often a quiet assignment stream says that it lives
     version: str = "0.1.0"
@@ -65,7 +66,7 @@ class Server:
         self.metrics = Metrics()
         payloads = Payloads(store)
         resources = Resources(store, cache, payloads, clock)
-        self.watches = Watches(cache)
+        self.watches = Watches(cache, queue_bytes=settings.watch_queue)
         self.assignments = Assignments(cache, payloads)
         self.statuses = Statuses(store, cache, resources, self.metrics)
         streams = Streams(cache, self.assignments)

@@ -161,6 +161,8 @@ def _attributes(struct: type[Any], path: str) -> list[tuple[str, bool]]:
             raise SelectorError(f"{struct.kind} has no field {path} to select by{known}")
         attribute, at = fields[head]
         steps.append((attribute, False))
+    if _fields(at) is not None or get_origin(at) in (dict, list):
+        raise SelectorError(f"{path} of {struct.kind} is no single value; select by a part of it")
     return steps
 
 

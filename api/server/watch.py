@@ -25,13 +25,14 @@ from api.types import codec
 from api.types.kinds import Kind
 from api.types.meta import API_VERSION
 
-QUEUE_BYTES = 64 * 1024 * 1024  # what a client may be behind
+QUEUE_BYTES = 64 * 1024 * 1024  # what a client may be behind, as a default
 
 
 class Watcher:
     """One client's watch: its queue."""
 
-    def __init__(self, kind: Kind, namespace: str, selection: Selection) -> None:
+    def __init__(self, kind: Kind, namespace: str, selection: Selection, queue_bytes: int) -> None:
+        self._most = queue_bytes
         self.kind = kind
         self.namespace = namespace
         self.selection = selection
@@ -57,7 +58,7 @@ class Watcher:
         self._queue.append(lines)
         self._bytes += len(lines)
         self._there.set()
-        if self._bytes > QUEUE_BYTES:
+        if self._bytes > self._most:
             self.overrun = True
             self._queue.clear()
             if self.on_overrun is not None:
@@ -122,8 +123,9 @@ class Told:
 class Watches:
     """All watchers of one server."""
 
-    def __init__(self, cache: Cache) -> None:
+    def __init__(self, cache: Cache, *, queue_bytes: int = QUEUE_BYTES) -> None:
         self._cache = cache
+        self._queue_bytes = queue_bytes
         self._by_kind: dict[str, set[Watcher]] = {}
         self._unsubscribe = cache.listen(self._changed)
 
@@ -142,7 +144,7 @@ class Watches:
         `listed` ends what there is with the bookmark that says so. Raises Failure 410 where that
         revision is no longer kept. To be closed with `leave`.
         """
-        watcher = Watcher(kind, namespace, selection)
+        watcher = Watcher(kind, namespace, selection, self._queue_bytes)
         if after:
             try:
                 missed = self._cache.since(after)

@@ -117,3 +117,7 @@ STDERR = 2
 STATUS = 3  # the last frame: a JSON Status that says how it ended
 RESIZE = 4  # {"Width": columns, "Height": rows}
 CLOSE = 255  # followed by one byte: the channel that gets no more
+
+# Where a WebSocket's handshake is refused: the JSON Status, percent-encoded, as clients seldom
+# get at the body.
+STATUS_HEADER = "X-Skep-Status"
