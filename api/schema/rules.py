@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import base64
 import binascii
+import ipaddress
 import posixpath
+import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -23,7 +25,12 @@ LEAST_MEMORY = 4 * 1024 * 1024
 Rule = Callable[[dict[str, Any]], Iterable[Problem]]
 
 
+_ADDRESSES = re.compile(r"\s*node\.ip\s*(?:[!=]=|in\s*\(|notin\s*\()([^()]*)\)?\s*\Z")
+
+
 def service(obj: dict[str, Any]) -> Iterator[Problem]:
+    placement = _block(_block(obj, "spec"), "placement")
+    yield from _constraints(placement, ("spec", "placement", "constraints"))
     yield from _template(_block(_block(obj, "spec"), "template"), ("spec", "template"))
 
 
@@ -114,6 +121,19 @@ def _template(template: dict[str, Any], path: Path) -> Iterator[Problem]:
     yield from _ports(template, (*path, "ports"))
     yield from _resources(_block(template, "resources"), (*path, "resources"))
     yield from _healthcheck(_block(template, "healthcheck"), (*path, "healthcheck"))
+
+
+def _constraints(placement: dict[str, Any], path: Path) -> Iterator[Problem]:
+    """Constraints on node.ip name addresses or networks."""
+    given = placement.get("constraints")
+    for index, text in enumerate(given if isinstance(given, list) else ()):
+        match = _ADDRESSES.match(text) if isinstance(text, str) else None
+        for value in match[1].split(",") if match else ():
+            try:
+                ipaddress.ip_network(value.strip(), strict=False)
+            except ValueError:
+                message = f"{quoted(value.strip())} is no IP address and no network"
+                yield Problem((*path, index), message, "for example: node.ip == 10.0.0.0/8")
 
 
 def _targets(template: dict[str, Any], path: Path) -> Iterator[Problem]:

@@ -115,6 +115,11 @@ def config(**rest: Any) -> dict[str, Any]:
             "spec.template.healthcheck.command",
             "the check is disabled",
         ),
+        (
+            service(placement={"constraints": ["node.ip in (10.0.0.0/8, 10.0.0.300)"]}),
+            "spec.placement.constraints[0]",
+            '"10.0.0.300" is no IP address and no network',
+        ),
         (secret(), "stringData", "a secret needs at least one byte"),
         (secret(data={}), "data", "a secret needs at least one byte"),
         (secret(stringData={"a": ""}), "stringData", "a secret needs at least one byte"),

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from api.schema import Code, Problem, default, settle, validate
-from api.types.kinds import KINDS
+from api.schema import Code, Problem, default, for_kind, settle, validate
+from api.types.kinds import KINDS, SERVICE
+from controllers.placement import constraints
 from tests.schema.objects import JUNK, minimal, service, templated
 
 
@@ -225,6 +226,18 @@ def test_codes_are_kubernetes_words() -> None:
 def test_a_problem_as_text() -> None:
     problem = Problem(("a", "b.c", 0, "d"), "is wrong", "change it")
     assert str(problem) == 'a["b.c"][0].d: is wrong; change it'
+
+
+CONSTRAINT = for_kind(SERVICE)["properties"]["spec"]["properties"]["placement"]["properties"][
+    "constraints"
+]["items"]["pattern"]
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.from_regex(CONSTRAINT))
+def test_placement_understands_the_constraints_that_pass(text: str) -> None:
+    if not validate(service(placement={"constraints": [text]})):
+        assert constraints.parse(text).text == text
 
 
 def test_settle_drops_what_a_merge_left_over() -> None:
