@@ -8,7 +8,8 @@ A session is a key on a lease, so a node without one has been silent for three p
 Two cases are not the nodes' fault, and get one period of grace more, so that agents can renew
 their sessions before anything is replaced:
 
-- this process has just begun to look: the agents may have been without a manager to talk to;
+- this process has just begun to look and found no session: the agents may have been without a
+  manager to talk to;
 - more than half of the nodes, and at least two, fell silent within one period: more likely the
   managers were cut off or the store stood still.
 """
@@ -52,7 +53,8 @@ class NodeController:
         self._recorder = recorder
         self._clock = clock
         self._silence = heartbeat * PERIODS
-        self._grace_ends = 0.0  # loop's time
+        self._start_grace_ends = 0.0  # loop's time; of nodes that had no session then
+        self._grace_ends = 0.0  # of the others
         self._fell_silent: dict[str, float] = {}  # when, by node; loop's time
         self._controller = Controller(self.name, self._reconcile)
 
@@ -61,7 +63,8 @@ class NodeController:
         stop = self._cache.listen(self._heard, kinds={NODE})
         stop_sessions = self._cache.listen_sessions(self._session_heard)
         try:
-            self._grace_ends = self._now() + self._silence
+            self._start_grace_ends = self._now() + self._silence
+            self._grace_ends = 0.0
             self._fell_silent.clear()
             for item in self._cache.items(NODE):
                 self._controller.queue.add(item.name)
@@ -99,7 +102,8 @@ class NodeController:
         if item is None:
             return DONE
         if name not in self._cache.sessions:
-            left = self._grace_ends - self._now()
+            seen = name in self._fell_silent
+            left = (self._grace_ends if seen else self._start_grace_ends) - self._now()
             if left > 0:
                 return After(left)
         node: Node = item.obj

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from api.types.kinds import REVISION, SERVICE, TASK
 from api.types.service import RestartPolicy, Service, UpdatePolicy
 from api.types.task import Task, TaskState
@@ -39,18 +41,18 @@ async def test_scaling_down_and_up() -> None:
         await world.put(service(replicas=5))
         await world.steady(5)
 
-        def replicas(count: int) -> object:
+        def replicas(count: int) -> Callable[[Service], None]:
             def change(found: Service) -> None:
                 found.spec.replicas = count
 
             return change
 
-        await world.change(SERVICE, "web", replicas(2))  # type: ignore[arg-type]
+        await world.change(SERVICE, "web", replicas(2))
         await world.steady(2)
         assert len(world.tasks()) == 2
-        await world.change(SERVICE, "web", replicas(4))  # type: ignore[arg-type]
+        await world.change(SERVICE, "web", replicas(4))
         await world.steady(4)
-        await world.change(SERVICE, "web", replicas(0))  # type: ignore[arg-type]
+        await world.change(SERVICE, "web", replicas(0))
         await world.steady(0)
         assert world.condition("Available")[0] == "True"
 

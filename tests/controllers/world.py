@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,7 +12,7 @@ import msgspec
 
 from api.store import keys
 from api.store.cache import Cache, CacheEvent, Item
-from api.store.contract import ANY, Conflict, Store, Write
+from api.store.contract import Conflict, Store, Write
 from api.store.indexes import standard
 from api.store.memory import MemoryStore
 from api.types import codec
@@ -75,7 +75,7 @@ class World:
         self.alive: set[str] = set()  # nodes whose agent works
         self.behave: Behaviour = lambda _task, _revision: TaskState.RUNNING
         self.reports = 0
-        self.extra: list[Controllers] = []
+        self.managing: asyncio.Task[None]
 
     # As a user
 
@@ -138,6 +138,19 @@ class World:
 
     def events(self, reason: str) -> list[Any]:
         return [item.obj for item in self.cache.items(EVENT) if item.obj.reason == reason]
+
+    async def pause(self, seconds: float) -> None:
+        """Let virtual time pass."""
+        await asyncio.sleep(seconds)
+
+    async def restart(self, while_down: Callable[[World], Awaitable[None]] | None = None) -> None:
+        """The manager's controllers end, wherever they are, and new ones begin."""
+        self.managing.cancel()
+        await asyncio.gather(self.managing, return_exceptions=True)
+        if while_down is not None:
+            await while_down(self)
+        self.controllers = Controllers(self.store, self.cache, clock=loop_clock)
+        self.managing = asyncio.create_task(self.controllers.run())
 
     async def until(self, true: Callable[[], bool], seconds: float = 60.0) -> None:
         """Wait in virtual time; fails with what the world looks like."""
@@ -209,12 +222,12 @@ class World:
                 await asyncio.sleep(0.02)
                 writes = []
                 for key in list(due):
-                    item = self.cache.get(TASK, due[key].namespace, due[key].name)
-                    if item is None:
+                    now = self.cache.get(TASK, due[key].namespace, due[key].name)
+                    if now is None:
                         del due[key]
-                    elif item.obj.spec.node in self.alive:
+                    elif now.obj.spec.node in self.alive:
                         del due[key]
-                        writes += self.act(item)
+                        writes += self.act(now)
                 results = await self.truth.write(writes) if writes else []
                 self.reports += len(results)
                 seen = [one for one in results if not isinstance(one, Conflict)]
@@ -257,6 +270,10 @@ class World:
         await self.caught_up()
 
 
+async def _nothing() -> None:
+    return None
+
+
 @contextlib.asynccontextmanager
 async def a_world(
     nodes: int = 3, *, store: Callable[[Store], Store] | None = None, managers: int = 1
@@ -267,25 +284,23 @@ async def a_world(
         world.store = store(world.truth)
         world.controllers = Controllers(world.store, world.cache, clock=loop_clock)
     running = [asyncio.create_task(world.cache.run()), asyncio.create_task(world.agents())]
+    world.managing = asyncio.create_task(_nothing())
     try:
         await world.cache.synced()
-        running.append(asyncio.create_task(world.controllers.run()))
+        world.managing = asyncio.create_task(world.controllers.run())
         for _ in range(managers - 1):
             cache = Cache(world.truth)
             standard(cache)
             running.append(asyncio.create_task(cache.run()))
             other = Controllers(world.store, cache, clock=loop_clock)
-            world.extra.append(other)
             running.append(asyncio.create_task(other.run()))
         await world.join(
             *(node(f"n{number}", zone=f"z{number % 2}") for number in range(1, nodes + 1))
         )
         yield world
     finally:
+        running.append(world.managing)
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
         await world.truth.close()
-
-
-__all__ = ["ANY", "EVENT", "GIB", "World", "a_world", "loop_clock", "node", "service"]

@@ -67,7 +67,10 @@ class Toy:
 
     def carry_out(self, decision: Decision, *, share: float = 1.0) -> None:
         """Do what was decided, or by chance only a share of it: the process died meanwhile."""
-        lucky = lambda: self.chance.random() < share  # noqa: E731
+
+        def lucky() -> bool:
+            return self.chance.random() < share
+
         if decision.revision is not None:
             self.revisions[decision.revision.metadata.name] = decision.revision
         for task in decision.create:
