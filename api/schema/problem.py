@@ -67,7 +67,7 @@ def field_path(path: Sequence[str | int]) -> str:
     for key in path:
         if isinstance(key, int):
             parts.append(f"[{key}]")
-        elif _PLAIN_KEY.match(key):
+        elif len(key) <= _SHOWN and _PLAIN_KEY.match(key):
             parts.append(f".{key}" if parts else key)
         else:
             parts.append(f"[{quoted(key)}]")

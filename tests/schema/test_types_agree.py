@@ -9,8 +9,8 @@ import msgspec
 import pytest
 
 from api import schema
-from api.schema.files import Schema, resolved
-from api.types import codec
+from api.schema.files import Schema, raw, resolved
+from api.types import codec, quantity
 from api.types.kinds import BY_NAME, KINDS, Kind
 from tests.schema.objects import minimal, service, templated
 
@@ -188,6 +188,13 @@ def test_an_object_means_the_same_with_and_without_the_schemas_defaults(
     assert schema.validate(filled) == []
     as_given = codec.decode(kind, msgspec.json.encode(obj), 1)
     assert codec.decode(kind, msgspec.json.encode(filled), 1) == as_given
+
+
+def test_quantities_are_written_as_the_parsers_take_them() -> None:
+    defined = raw("meta.json")["$defs"]
+    assert defined["bytes"]["pattern"] == quantity.BYTES_PATTERN
+    assert defined["cpus"]["pattern"] == quantity.CPUS_PATTERN
+    assert defined["duration"]["pattern"] == quantity.DURATION_PATTERN
 
 
 def _undescribed(node: Schema, path: str) -> Iterator[str]:

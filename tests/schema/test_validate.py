@@ -240,6 +240,11 @@ def test_placement_understands_the_constraints_that_pass(text: str) -> None:
         assert constraints.parse(text).text == text
 
 
+def test_long_values_and_names_are_shortened() -> None:
+    problem, other = validate(service(**{"x" * 10**6: 1}, mode="y" * 10**6))
+    assert len(str(problem)) + len(str(other)) < 700
+
+
 def test_settle_drops_what_a_merge_left_over() -> None:
     merged = service(mode="global", replicas=3)
     assert settle(merged, service(mode="global")) == service(mode="global")
