@@ -116,7 +116,8 @@ class Endpoints:
 
     def failed(self, endpoint: Endpoint, error: Exception) -> None:
         """`endpoint` did not answer: use the next one, unless somebody does already."""
-        if len(self._urls) > 1 and endpoint is self._endpoints[self._at]:
+        current = self._endpoints[self._at] if self._endpoints else None
+        if len(self._urls) > 1 and endpoint is current:
             self._at = (self._at + 1) % len(self._urls)
             _log.warning(
                 "etcd endpoint fails; going to the next",

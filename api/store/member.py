@@ -103,6 +103,9 @@ class Member:
         try:
             await asyncio.to_thread(self._prepare)
             await self._first_start(program)
+        except OSError as error:
+            await self._end()
+            raise MemberError(f"etcd can't be run on {self._directory}: {error}") from error
         except BaseException:
             await self._end()
             raise

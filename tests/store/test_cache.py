@@ -308,11 +308,13 @@ async def test_relisting_after_compaction_tells_deletes(memory: MemoryStore) -> 
         assert heard[2:] == [("n1", False), ("n3", True)]
 
 
-async def test_an_outage_is_waited_out(memory: MemoryStore) -> None:
+@pytest.mark.looptime
+async def test_an_outage_is_waited_out() -> None:
+    memory = MemoryStore()
     memory.cut()
     cache = Cache(memory)
     run = asyncio.ensure_future(cache.run())
-    await asyncio.sleep(0.2)
+    await asyncio.sleep(3_600)
     assert cache.items(TASK) == []
     memory.mend()
     await memory.commit([task("a")])
@@ -323,3 +325,4 @@ async def test_an_outage_is_waited_out(memory: MemoryStore) -> None:
     run.cancel()
     with suppress(asyncio.CancelledError):
         await run
+    await memory.close()

@@ -8,7 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -123,6 +123,23 @@ async def test_it_says_what_is_missing(
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(MemberError, match="apt-get install etcd-server"):
         async with Member(tmp_path / "etcd", files):
+            pass
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount a disk")
+    where = tmp_path / "disk"
+    where.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=32m", "skep-test", where], check=True)
+    yield where
+    subprocess.run(["umount", where], check=True)
+
+
+async def test_it_says_that_the_disk_is_full(small_disk: Path, files: TLSFiles) -> None:
+    with pytest.raises(MemberError, match=r"full: 3[12] MiB are free"):
+        async with Member(small_disk / "etcd", files):
             pass
 
 
