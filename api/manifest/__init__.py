@@ -269,7 +269,11 @@ def _items(origin: _Origin, value: dict[str, Any], path: Path) -> Iterator[Docum
 
 
 def load_paths(
-    paths: Iterable[str | os.PathLike[str]], recursive: bool = False, **options: Any
+    paths: Iterable[str | os.PathLike[str]],
+    recursive: bool = False,
+    *,
+    namespace: str = "default",
+    max_bytes: int = MAX_BYTES,
 ) -> Loaded:
     """`read_paths` and `load` in one."""
-    return load(read_paths(paths, recursive), **options)
+    return load(read_paths(paths, recursive, max_bytes=max_bytes), namespace=namespace)
