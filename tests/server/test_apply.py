@@ -74,7 +74,8 @@ async def test_a_namespace_that_is_nowhere_is_refused(admin: Client) -> None:
 async def test_all_problems_are_said_and_nothing_is_written(admin: Client) -> None:
     wrong = replicas(service("wrong"), -1)
     wrong["spec"]["replica"] = 2
-    error = await refused(admin.apply([config(), wrong, secret(), {"kind": "Cat"}, "text"]))
+    odd: list[Any] = [{"kind": "Cat"}, "text"]
+    error = await refused(admin.apply([config(), wrong, secret(), *odd]))
     assert (error.code, error.reason) == (422, "Invalid")
     assert "nothing was written" in error.message
     said = {cause["field"]: cause["message"] for cause in error.causes}

@@ -234,7 +234,9 @@ async def test_a_new_stream_takes_the_place_of_the_old(server: Running) -> None:
 
 
 async def test_a_quiet_stream_says_that_it_lives() -> None:
-    async with running_server(settings=Settings(keep_alive=0.01)) as server:
-        async with opened(server, "/nodes/a/assignments", tls=server.tls(node="a")) as response:
-            assert (await response.content.readline()).startswith(b'{"type":"complete"')
-            assert await response.content.readline() == b"\n"
+    async with (
+        running_server(settings=Settings(keep_alive=0.01)) as server,
+        opened(server, "/nodes/a/assignments", tls=server.tls(node="a")) as response,
+    ):
+        assert (await response.content.readline()).startswith(b'{"type":"complete"')
+        assert await response.content.readline() == b"\n"

@@ -176,12 +176,14 @@ async def echo(pipe: Pipe, wanted: StreamRequest) -> None:
 
 @pytest.mark.usefixtures("running")
 async def test_bytes_go_both_ways(server: Running, admin: Client) -> None:
-    async with agent(server, echo):
-        async with admin.exec("default", "web-1-abcde", ["sh"], stdin=True, tty=True) as pipe:
-            await pipe.send(STDIN, b"\x00\xffabc")
-            await pipe.resize(80, 24)
-            await pipe.end_input()
-            frames = [frame async for frame in pipe.frames()]
+    async with (
+        agent(server, echo),
+        admin.exec("default", "web-1-abcde", ["sh"], stdin=True, tty=True) as pipe,
+    ):
+        await pipe.send(STDIN, b"\x00\xffabc")
+        await pipe.resize(80, 24)
+        await pipe.end_input()
+        frames = [frame async for frame in pipe.frames()]
     assert frames == [
         (STDOUT, b"\x00\xffabc"),
         (STDERR, b'{"Width":80,"Height":24}'),
@@ -212,19 +214,20 @@ async def test_the_command_comes_word_by_word(server: Running, admin: Client) ->
 
 @pytest.mark.usefixtures("running")
 async def test_much_goes_through(server: Running, admin: Client) -> None:
-    async with agent(server, echo):
-        async with admin.exec("default", "web-1-abcde", ["cat"], stdin=True) as pipe:
+    async def feed(pipe: Pipe) -> None:
+        for _ in range(64):
+            await pipe.send(STDIN, b"x" * 65_536)
+        await pipe.end_input()
 
-            async def feed() -> None:
-                for _ in range(64):
-                    await pipe.send(STDIN, b"x" * 65_536)
-                await pipe.end_input()
-
-            feeding = asyncio.create_task(feed())
-            size = 0
-            async for channel, data in pipe.frames():
-                size += len(data) if channel == STDOUT else 0
-            await feeding
+    size = 0
+    async with (
+        agent(server, echo),
+        admin.exec("default", "web-1-abcde", ["cat"], stdin=True) as pipe,
+    ):
+        feeding = asyncio.create_task(feed(pipe))
+        async for channel, data in pipe.frames():
+            size += len(data) if channel == STDOUT else 0
+        await feeding
     assert size == 64 * 65_536
 
 
