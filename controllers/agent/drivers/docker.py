@@ -36,13 +36,14 @@ from controllers.agent.drivers.contract import (
     Terminal,
 )
 from controllers.agent.drivers.engine import answers, body
-from controllers.agent.drivers.engine.client import EngineClient
+from controllers.agent.drivers.engine.client import CALL_SECONDS, EngineClient
 from controllers.agent.drivers.engine.credentials import credentials
 from controllers.agent.drivers.engine.names import Entry, Names
 from controllers.agent.drivers.engine.terminal import EngineTerminal
 
 DEFAULT_SOCKET = "unix:///var/run/docker.sock"
 
+_NOT_MODIFIED = 304  # it runs already
 _EVENTS = ["start", "die", "oom", "destroy", "health_status"]
 # Events between the engine's headers and its subscription would be lost without looking back.
 _LOOK_BACK_SECONDS = 3
@@ -84,6 +85,7 @@ class DockerDriver:
         self._removing = asyncio.Semaphore(parallel.remove)
         self._inspecting = asyncio.Semaphore(parallel.inspect)
         self._ids: dict[str, str] = {}  # task uid → container id
+        self._started: set[str] = set()  # container ids whose start event is our own doing
         self._present: set[str] = set()  # images the engine was seen to have
         self._pulls: dict[str, _Pull] = {}
 
@@ -111,11 +113,15 @@ class DockerDriver:
         since = str(int(time.time()) - _LOOK_BACK_SECONDS)
         params = {"filters": json.dumps(filters), "since": since}
         async with self._client.stream("GET", "events", params=params) as answer:
+            self._started.clear()
             yield ""
             async for line in answer.content:
                 event = json.loads(line)
-                uid = event["Actor"]["Attributes"][body.TASK]
-                if event["Action"] == "destroy" and self._ids.get(uid) == event["Actor"]["ID"]:
+                uid, container_id = event["Actor"]["Attributes"][body.TASK], event["Actor"]["ID"]
+                if event["Action"] == "start" and container_id in self._started:
+                    self._started.discard(container_id)
+                    continue
+                if event["Action"] == "destroy" and self._ids.get(uid) == container_id:
                     del self._ids[uid]
                 yield uid
         raise EngineDown(f"the container engine at {self._client.url} closed its events stream")
@@ -160,7 +166,15 @@ class DockerDriver:
     async def start(self, task_uid: str) -> Container:
         container_id = await self._id(task_uid)
         async with self._starting:
-            await self._client.call("POST", f"containers/{container_id}/start")
+            self._started.add(container_id)
+            path = f"containers/{container_id}/start"
+            try:
+                async with self._client.stream("POST", path, seconds=CALL_SECONDS) as answer:
+                    if answer.status == _NOT_MODIFIED:
+                        self._started.discard(container_id)
+            except DriverError:
+                self._started.discard(container_id)
+                raise
         return await self._inspect(container_id)
 
     async def inspect(self, task_uid: str) -> Container:

@@ -18,8 +18,9 @@ import aiohttp
 
 from controllers.agent.drivers.contract import DriverError, EngineDown, NotFound, Refused
 
+CALL_SECONDS = 120.0  # an engine that takes longer for one call is as good as gone
+
 _CANNOT_CONNECT = 900  # aiodocker's own status for it
-_CALL_SECONDS = 120.0  # an engine that takes longer for one call is as good as gone
 
 # The engine answers 500 to these, though no second try can go better.
 _HOPELESS = (
@@ -56,7 +57,7 @@ class EngineClient:
         *,
         params: Mapping[str, str] | None = None,
         body: object = None,
-        seconds: float | None = _CALL_SECONDS,
+        seconds: float | None = CALL_SECONDS,
     ) -> Any:
         """One request and its JSON answer. Raises what `words` makes of a failure."""
         async with self.stream(method, path, params=params, body=body, seconds=seconds) as answer:
