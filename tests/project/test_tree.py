@@ -25,7 +25,7 @@ def files() -> Iterator[Path]:
 
 def here() -> set[str]:
     """What names this machine: where the tree and Python are, and where packages come from."""
-    found = {str(ROOT), str(ROOT.parent), sys.base_prefix, f"{Path.home()}/"}
+    found = {str(ROOT), sys.base_prefix, f"{Path.home()}/"}
     found |= {value for key, value in os.environ.items() if key.startswith(("PIP_", "UV_"))}
     return {
         text
