@@ -319,6 +319,10 @@ class Client:
     async def version(self) -> Document:
         return await self._document("GET", "/version")
 
+    async def metrics(self) -> str:
+        """The manager's own figures, as Prometheus reads them."""
+        return (await self._bytes("GET", "/metrics")).decode()
+
     async def ready(self) -> bool:
         """Whether the manager has read the store and reaches it. Raises Unreachable."""
         try:

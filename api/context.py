@@ -20,14 +20,16 @@ import ssl
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import yaml
 
-from api.client import Client
 from api.pki import Credentials, PkiError, client_context, expiry
 from api.pki.files import make_private_directory, write_private
+
+if TYPE_CHECKING:
+    from api.client import Client
 
 DEFAULT_SERVER = "https://127.0.0.1:7443"
 
@@ -66,6 +68,8 @@ class Context(msgspec.Struct, kw_only=True):
 
     def client(self) -> Client:
         """A client of this context's cluster, to be used with `async with`. Raises PkiError."""
+        from api.client import Client  # aiohttp takes long to load, and not every verb needs it
+
         return Client(self.servers, self.tls())
 
 

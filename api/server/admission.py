@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import msgspec
 
 from api import schema
-from api.server import payloads
+from api.server import payloads, status
 from api.server.documents import Document, body_of, encode
 from api.server.status import Cause
 from api.types import codec
@@ -134,19 +134,24 @@ def draft_change(
     return _draft(kind, document, payload, old)
 
 
-def draft_status(kind: Kind, status: Any, old: Document) -> Draft:
+def draft_status(kind: Kind, wanted: Any, old: Document) -> Draft:
     """The stored object with another status, and nothing else changed. Raises Rejected."""
-    if not isinstance(status, dict):
+    if not isinstance(wanted, dict):
         raise Rejected([Cause(field="status", message="must be an object")])
-    return _draft(kind, {**old, "status": status}, None, old)
+    return _draft(kind, {**old, "status": wanted}, None, old)
 
 
 def warnings(kind: Kind, namespace: str, document: Document, world: World) -> list[str]:
     """What is accepted, but will not work as it stands."""
-    if kind is not SERVICE:
-        return []
-    template = document.get("spec", {}).get("template", {})
     said: list[str] = []
+    if document["metadata"].get("deletionTimestamp"):
+        title = status.title(kind, namespace, document["metadata"]["name"])
+        said.append(
+            f"{title} is being deleted, which this does not stop; apply it again when it is gone"
+        )
+    if kind is not SERVICE:
+        return said
+    template = document.get("spec", {}).get("template", {})
     for field, word, keys_of in (
         ("secrets", "secret", world.secret_keys),
         ("configs", "config", world.config_keys),

@@ -102,12 +102,15 @@ class Server:
             "skep_cache_revision", "The revision the cache stands at.", lambda: cache.revision
         )
 
+    async def end_streams(self, app: web.Application) -> None:
+        """What is held open ends in good order, so that stopping takes no time."""
+        self.watches.close()
+        self.assignments.close()
+
     async def running(self, app: web.Application) -> AsyncIterator[None]:
         """While the application runs."""
         writer = asyncio.create_task(self.statuses.run(), name="statuses")
         yield
-        self.watches.close()
-        self.assignments.close()
         writer.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await writer
@@ -128,6 +131,7 @@ def make_app(
     # Bodies are limited where they are read: the limit depends on the path.
     app = web.Application(middlewares=[access(server.metrics), failures], client_max_size=0)
     app.cleanup_ctx.append(server.running)
+    app.on_shutdown.append(server.end_streams)
     handlers = server.handlers
 
     async def objects(request: web.Request) -> web.StreamResponse:

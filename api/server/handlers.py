@@ -212,12 +212,12 @@ class Handlers:
         seconds = _number(request, "timeoutSeconds")
         end = loop.time() + seconds if seconds else float("inf")
         bookmarks = request.query.get("allowWatchBookmarks", "") in ("true", "1")
-        while not watcher.overrun:
+        while not watcher.ended:
             left = end - loop.time()
             if left <= 0:
                 return
             lines = await watcher.next(min(left, self._settings.bookmark))
-            if not lines and bookmarks:
+            if not lines and bookmarks and not watcher.ended:
                 lines = bookmark(watcher.kind, self._cache.revision)
             if lines:
                 await response.write(lines)

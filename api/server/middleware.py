@@ -55,7 +55,7 @@ def access(metrics: Metrics) -> Middleware:
             target = target_of(request)
             sub = target.sub[0] if target is not None and target.sub else ""
             held = sub in _HELD or "watch" in request.query
-            resource = str(target) if target is not None else _resource(request)
+            resource = str(target) if target is not None and code != 404 else _resource(request)
             metrics.request(request.method, resource, code, None if held else seconds)
             if sub not in _QUIET or code >= 400:
                 _log_line(request, id, who, code, seconds)

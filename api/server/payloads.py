@@ -21,6 +21,7 @@ from api.types.secret import Config, Payload
 LAST_APPLIED = "skep.dev/last-applied"
 KUBECTL_LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 
+_KEEP_BYTES = 64 * 1024 * 1024
 _DECODER = msgspec.json.Decoder(Payload)
 
 
@@ -100,9 +101,10 @@ class Payloads:
     where only its labels changed) tells whether what is kept is still it.
     """
 
-    def __init__(self, store: Store, *, keep: int = 1024) -> None:
+    def __init__(self, store: Store, *, keep: int = _KEEP_BYTES) -> None:
         self._store = store
         self._keep = keep
+        self._bytes = 0
         self._kept: OrderedDict[tuple[str, str], tuple[int, StoredPayload]] = OrderedDict()
 
     async def get(self, namespace: str, name: str, *, at: int = 0) -> StoredPayload | None:
@@ -116,20 +118,27 @@ class Payloads:
             self._kept.move_to_end(id)
             return kept[1]
         read = await self._store.get(payload_key(namespace, name))
+        self.forget(namespace, name)
         if read is None:
-            self._kept.pop(id, None)
             return None
         payload = _DECODER.decode(read.value)
         stored = StoredPayload(payload.data, payload.version, read.revision)
         self._kept[id] = (max(at, read.revision), stored)
-        self._kept.move_to_end(id)
-        while len(self._kept) > self._keep:
-            self._kept.popitem(last=False)
+        self._bytes += _size(stored)
+        while self._bytes > self._keep:
+            _, (_, oldest) = self._kept.popitem(last=False)
+            self._bytes -= _size(oldest)
         return stored
 
     def forget(self, namespace: str, name: str) -> None:
         """Call when the secret is gone: its bytes don't stay in memory."""
-        self._kept.pop((namespace, name), None)
+        kept = self._kept.pop((namespace, name), None)
+        if kept is not None:
+            self._bytes -= _size(kept[1])
+
+
+def _size(payload: StoredPayload) -> int:
+    return sum(map(len, payload.data.values()))
 
 
 def content_version(data: dict[str, bytes]) -> int:

@@ -36,7 +36,7 @@ class Watcher:
         self.kind = kind
         self.namespace = namespace
         self.selection = selection
-        self.overrun = False
+        self.ended = False  # cut off, or the server stops
         self._queue: list[bytes] = []
         self._bytes = 0
         self._there = asyncio.Event()
@@ -53,16 +53,20 @@ class Watcher:
             self._there.set()
 
     def put(self, lines: bytes) -> None:
-        if self.overrun:
+        if self.ended:
             return
         self._queue.append(lines)
         self._bytes += len(lines)
         self._there.set()
         if self._bytes > self._most:
-            self.overrun = True
+            self.end()
             self._queue.clear()
             if self.on_overrun is not None:
                 self.on_overrun()
+
+    def end(self) -> None:
+        self.ended = True
+        self._there.set()
 
     async def next(self, patience: float) -> bytes:
         """What has gathered; empty after `patience` seconds of nothing."""
@@ -130,7 +134,11 @@ class Watches:
         self._unsubscribe = cache.listen(self._changed)
 
     def close(self) -> None:
+        """End them all."""
         self._unsubscribe()
+        for watchers in self._by_kind.values():
+            for watcher in watchers:
+                watcher.end()
 
     @property
     def count(self) -> int:
