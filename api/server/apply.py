@@ -115,7 +115,7 @@ class Applier:
     async def apply(self, items: Sequence[Any], options: Options) -> dict[str, Any]:
         """The answer's body. Raises Failure, and then nothing was written; StoreError."""
         self._check_options(items, options)
-        entries = self._entries(items, options)
+        entries = await self._entries(items, options)
         world = _World(self._resources, entries)
         await self._draft_all(entries, options, world)
         pruned = self._to_prune(entries, options)
@@ -143,11 +143,12 @@ class Applier:
                 f" ctl delete all -l {APPLYSET_LABEL}={options.prune}"
             )
 
-    def _entries(self, items: Sequence[Any], options: Options) -> list[_Entry]:
+    async def _entries(self, items: Sequence[Any], options: Options) -> list[_Entry]:
         """Raises Failure with everything that is wrong with any item's envelope."""
         causes: list[Cause] = []
         entries: list[_Entry] = []
         for index, given in enumerate(items):
+            await _breathe(index)
             try:
                 entries.append(self._entry(index, given, options))
             except Rejected as error:
@@ -192,8 +193,7 @@ class Applier:
         """Raises Failure with the causes of all items."""
         causes: list[Cause] = []
         for entry in entries:
-            if entry.index % _BREATH == _BREATH - 1:
-                await asyncio.sleep(0)  # heartbeats and watches go on meanwhile
+            await _breathe(entry.index)
             try:
                 await self._draft(entry, options, world)
             except Rejected as error:
@@ -327,6 +327,12 @@ class Applier:
         if options.full or options.dry_run:
             said["object"] = msgspec.Raw(entry.written.served())
         return said
+
+
+async def _breathe(index: int) -> None:
+    """Let heartbeats and watches go on meanwhile, now and then."""
+    if index % _BREATH == _BREATH - 1:
+        await asyncio.sleep(0)
 
 
 def _pruned(gone: Written, options: Options) -> dict[str, Any]:
