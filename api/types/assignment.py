@@ -9,6 +9,9 @@ the line is still alive.
 A secret or config is on a node only while a task there, live and wanted, names it. A task may
 name one that isn't here (yet): it waits in Preparing and says so.
 
+An agent's own reports are not sent back to it: a task is said again when something else of it than
+its status changed, or when it was given up as Orphaned.
+
 The agent answers with statuses, many in one request. It may not make a task go back to an earlier
 state, nor write of a task that is not on its node: such reports come back in `rejected`.
 """
