@@ -35,7 +35,7 @@ from api.types.revision import Revision
 from api.types.service import Service
 from api.types.task import TERMINAL, Task, TaskState, TaskStatus
 from controllers.placement.cluster import Cluster, Demand, demand_of
-from controllers.placement.filters import Group
+from controllers.placement.filters import Group, Sieve
 from controllers.placement.spread import place, place_on
 from controllers.placement.suitable import Requirements
 from controllers.reconcile.barrier import settled
@@ -85,6 +85,7 @@ class Scheduler:
 
     def _forget(self) -> None:
         self._cluster = Cluster()
+        self._sieve = Sieve(self._cluster)
         self._waiting: dict[GroupKey, _Waiting] = {}
         self._writing: set[str] = set()  # store keys of tasks whose write is under way
         self._demands: dict[str, Demand] = {}  # by revision
@@ -250,7 +251,7 @@ class Scheduler:
         now = self._clock()
         if tasks[0].spec.node:
             return self._place_bound(group, waiting, now)
-        placed = place(group, len(tasks), self._cluster, now)
+        placed = place(group, len(tasks), self._sieve, now)
         writes = [
             self._assign(task, node, group, now)
             for task, node in zip(tasks, placed.nodes, strict=False)

@@ -46,7 +46,9 @@ def decide(
     if all(known.metadata.name != revision for known in revisions):
         decision.revision = new_revision(service, revision, revisions, world.now)
         number = decision.revision.spec.number
-        decision.notes.append(Note("Normal", "RevisionCreated", f"revision {number} ({revision})"))
+        if number > 1:  # the first is no news beside its tasks
+            note = Note("Normal", "RevisionCreated", f"revision {number} ({revision})")
+            decision.notes.append(note)
     requirements = Requirements(service.spec.placement)
     standings = Standings(world.nodes, requirements, world.now)
     kept = {known.metadata.name for known in revisions}

@@ -19,6 +19,7 @@ from datetime import datetime
 import msgspec
 
 from api.store import keys
+from api.store.batch import Writer
 from api.store.cache import DELETED, Cache, CacheEvent, Item
 from api.store.contract import ABSENT, Conflict, Store, StoreError, Write
 from api.types import codec
@@ -36,6 +37,7 @@ from controllers.reconcile.controller import DONE, After, Controller, GiveUp, Ou
 from controllers.reconcile.recorder import Recorder
 
 STATUS_GAP = 0.3  # seconds between two writes of one service's status
+WORKERS = 64  # services at a time; all they do is wait for the store
 _CHUNK = 1000  # tasks encoded and written between two looks at other work
 
 _RUNNING = TaskState.RUNNING
@@ -50,24 +52,28 @@ class ServiceController:
     ) -> None:
         self._cache = cache
         self._store = store
+        self._writer = Writer(store)  # puts many services' writes into one commit
         self._recorder = recorder
         self._clock = clock
         self._observed = Observed()
+        self._nodes: dict[str, Node] = {}
         self._status_written: dict[str, float] = {}  # loop's time
         self._names: dict[str, tuple[int, str]] = {}  # revision names by service revision
         self._unsure: set[str] = set()  # keys whose last write may or may not have happened
         self._controller = Controller(
-            self.name, self._reconcile, workers=8, pace=self._pace, given_up=self._refuse
+            self.name, self._reconcile, workers=WORKERS, pace=self._pace, given_up=self._refuse
         )
 
     async def run(self) -> None:
         await self._cache.synced()
+        self._writer = Writer(self._store)
         stop = self._cache.listen(self._heard, kinds={SERVICE, TASK, NODE})
         try:
             self._begin()
             await self._controller.run()
         finally:
             stop()
+            await self._writer.close()
 
     # What wakes a service
 
@@ -78,9 +84,10 @@ class ServiceController:
             task: Task = item.obj
             if task.live and not task.wanted:
                 self._observed.told[task.metadata.uid] = now
-        for item in self._cache.items(NODE):
-            if item.obj.spec.availability == "drain":
-                self._observed.draining[item.name] = now
+        self._nodes = {item.name: item.obj for item in self._cache.items(NODE)}
+        for name, node in self._nodes.items():
+            if node.spec.availability == "drain":
+                self._observed.draining[name] = now
         every = {f"{item.namespace}/{item.name}" for item in self._cache.items(SERVICE)}
         every.update(self._cache.by_values(TASK, "service"))
         every.update(self._cache.by_values(REVISION, "service"))
@@ -124,6 +131,10 @@ class ServiceController:
 
     def _node_heard(self, event: CacheEvent) -> None:
         node: Node = event.item.obj
+        if event.type == DELETED:
+            self._nodes.pop(event.item.name, None)
+        else:
+            self._nodes[event.item.name] = node
         if event.type == DELETED or node.spec.availability != "drain":
             self._observed.draining.pop(event.item.name, None)
         else:
@@ -178,8 +189,7 @@ class ServiceController:
         revisions: list[Revision] = [i.obj for i in self._cache.by(REVISION, "service", key)]
         if item is None:
             return cascade(tasks, revisions)
-        nodes: dict[str, Node] = {i.name: i.obj for i in self._cache.items(NODE)}
-        world = World(nodes=nodes, observed=self._observed, now=self._clock())
+        world = World(nodes=self._nodes, observed=self._observed, now=self._clock())
         try:
             return decide(item.obj, self._revision_name(key, item), tasks, revisions, world)
         except ValueError as error:
@@ -199,17 +209,17 @@ class ServiceController:
         """All of the decision's writes; returns when the cache has seen them."""
         newest = 0
         if decision.revision is not None:
-            newest = await self._store.commit([_creation(decision.revision)])
+            newest = await self._writer.write(_creation(decision.revision))
         refused: list[str] = []
         for writes in _chunks(_task_writes(decision)):
-            for result in await self._store.write(writes):
+            for result in await self._writer.write_all(writes):
                 if isinstance(result, Conflict):
                     refused += result.keys
                 else:
                     newest = max(newest, result)
         if decision.drop and not refused:
             drops = [Write(_key(old), None, _seen(old)) for old in decision.drop]
-            for result in await self._store.write(drops):
+            for result in await self._writer.write_all(drops):
                 if isinstance(result, int):
                     newest = max(newest, result)
         if newest:
@@ -228,7 +238,7 @@ class ServiceController:
             metadata = msgspec.structs.replace(service.metadata, finalizers=left)
             value = codec.amended(SERVICE, item.value, metadata=metadata)
         if value is None or left != service.metadata.finalizers:
-            revision = await self._store.commit([Write(item.key, value, item.revision)])
+            revision = await self._writer.write(Write(item.key, value, item.revision))
             await self._cache.caught_up(revision)
 
     async def _write_status(self, key: str, item: Item, status: ServiceStatus) -> float:
@@ -242,7 +252,7 @@ class ServiceController:
             return wait
         self._status_written[key] = now
         value = codec.amended(SERVICE, item.value, status=status)
-        revision = await self._store.commit([Write(item.key, value, item.revision)])
+        revision = await self._writer.write(Write(item.key, value, item.revision))
         await self._cache.caught_up(revision)
         return 0.0
 
@@ -255,7 +265,7 @@ class ServiceController:
         if status != item.obj.status:
             self._recorder.note(item.obj, "Warning", why.reason, why.message, component=self.name)
             value = codec.amended(SERVICE, item.value, status=status)
-            await self._store.commit([Write(item.key, value, item.revision)])
+            await self._writer.write(Write(item.key, value, item.revision))
 
 
 def _rewritten(event: CacheEvent) -> bool:

@@ -92,6 +92,7 @@ class Cluster:
     def __init__(self) -> None:
         self._infos: dict[str, NodeInfo] = {}
         self._holds: dict[str, _Hold] = {}
+        self.offers = 0  # counts the changes of what nodes there are and what they are
 
     def __iter__(self) -> Iterator[NodeInfo]:
         """The nodes there are."""
@@ -105,15 +106,18 @@ class Cluster:
         """A node came or changed; whether it may now take tasks that it did not take before."""
         info = self._info(node.metadata.name)
         before = info.node
+        new = before is None or offer(before) != offer(node)
+        self.offers += new
         info.node = node
         info.ready = is_ready(node)
         info.cpus = round(node.status.resources.cpus * 1000)
         info.memory = node.status.resources.memory
-        return before is None or offer(before) != offer(node)
+        return new
 
     def drop_node(self, name: str) -> None:
         info = self._infos.get(name)
         if info is not None:
+            self.offers += 1
             info.node, info.ready = None, False
             self._forget(info)
 

@@ -15,10 +15,11 @@ from collections.abc import Callable
 
 import msgspec
 
-from controllers.placement.cluster import Demand, NodeInfo
-from controllers.placement.suitable import Requirements
+from controllers.placement.cluster import Cluster, Demand, NodeInfo
+from controllers.placement.suitable import Key, Requirements
 
 PLENTY = 1 << 60
+_KEPT = 1000  # different requirements
 
 
 class Group(msgspec.Struct, frozen=True):
@@ -30,6 +31,12 @@ class Group(msgspec.Struct, frozen=True):
     requirements: Requirements
     preferences: tuple[str, ...] = ()  # keys of labels, outermost first
     max_per_node: int = 0  # 0: no limit
+
+    @property
+    def limited(self) -> bool:
+        """Whether a node can run out of room for it."""
+        demand = self.demand
+        return bool(demand.memory or demand.cpus or demand.ports or self.max_per_node)
 
 
 Filter = Callable[[Group, NodeInfo], str | None]
@@ -85,13 +92,43 @@ def room(group: Group, info: NodeInfo) -> tuple[int, str]:
 PIPELINE: tuple[Filter, ...] = (ready, available, constraints, platform)
 
 
-def refusal(group: Group, info: NodeInfo) -> str | None:
-    """The first filter's words that refuses; the room is not looked at."""
-    for one in PIPELINE:
-        why = one(group, info)
-        if why is not None:
-            return why
-    return None
+class Passed(msgspec.Struct, frozen=True):
+    """The nodes that pass the pipeline, and how often which filter refused one."""
+
+    infos: list[NodeInfo]
+    refusals: Counter[str]
+
+
+class Sieve:
+    """Puts a cluster's nodes through the pipeline, once for all groups that ask the same of them.
+
+    A thousand small services mostly ask the same. What passed is kept until a node changes.
+    """
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._passed: dict[Key, Passed] = {}
+        self._offers = cluster.offers
+
+    def __call__(self, group: Group) -> Passed:
+        if self._offers != self._cluster.offers or len(self._passed) >= _KEPT:
+            self._passed.clear()
+            self._offers = self._cluster.offers
+        found = self._passed.get(group.requirements.key)
+        if found is None:
+            found = self._passed[group.requirements.key] = self._put_through(group)
+        return found
+
+    def _put_through(self, group: Group) -> Passed:
+        infos: list[NodeInfo] = []
+        refusals: Counter[str] = Counter()
+        for info in self._cluster:
+            why = next((why for one in PIPELINE if (why := one(group, info)) is not None), None)
+            if why is None:
+                infos.append(info)
+            else:
+                refusals[why] += 1
+        return Passed(infos, refusals)
 
 
 def explain(refusals: Counter[str]) -> str:

@@ -20,9 +20,9 @@ from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 
-from controllers.placement.cluster import Cluster, NodeInfo
+from controllers.placement.cluster import NodeInfo
 from controllers.placement.constraints import label_of
-from controllers.placement.filters import Group, explain, refusal, room
+from controllers.placement.filters import PLENTY, Group, Sieve, explain, room
 
 
 class Placed:
@@ -35,31 +35,21 @@ class Placed:
         self.why = why
 
 
-def place(group: Group, count: int, cluster: Cluster, now: datetime) -> Placed:
+def place(group: Group, count: int, sieve: Sieve, now: datetime) -> Placed:
     """Nodes for `count` tasks. The caller then tells the cluster that they are held."""
-    refusals: Counter[str] = Counter()
-    leaves: list[_Leaf] = []
-    for info in cluster:
-        why = refusal(group, info)
-        fits = 0
-        if why is None:
-            fits, why = room(group, info)
-        if fits > 0:
-            leaves.append(_Leaf(group, info, fits, why or "", now))
-        else:
-            refusals[why or ""] += 1
-    tree = _grow(group.preferences, leaves)
-    nodes: list[str] = []
+    passed = sieve(group)
+    field = _Field(group, passed.infos, now)
+    tree = _grow(group.preferences, field, field.free)
+    infos, nodes = passed.infos, []
     for _ in range(count):
-        leaf = tree.take()
-        if leaf is None:
+        at = tree.take()
+        if at < 0:
             break
-        nodes.append(leaf.name)
+        nodes.append(infos[at].name)
     if len(nodes) == count:
         return Placed(nodes, "")
-    for leaf in leaves:
-        refusals[leaf.why] += 1
-    return Placed(nodes, explain(refusals))
+    # Whoever had room has given all of it.
+    return Placed(nodes, explain(passed.refusals + Counter(room(group, i)[1] for i in infos)))
 
 
 def place_on(group: Group, info: NodeInfo | None) -> str | None:
@@ -75,59 +65,74 @@ def place_on(group: Group, info: NodeInfo | None) -> str | None:
     return None if fits > 0 else f"{why} on node {info.name}"
 
 
-class _Leaf:
-    """A node that the group may use, and how many tasks of it more."""
+class _Field:
+    """The nodes that the group may use, by their number: where each stands, what it has left."""
 
-    __slots__ = ("failures", "load", "name", "node", "of_service", "room", "step", "why")
+    __slots__ = ("free", "infos", "rooms", "standing", "steps")
 
-    def __init__(self, group: Group, info: NodeInfo, fits: int, why: str, now: datetime) -> None:
-        self.name = info.name
-        self.node = info.node
-        self.room = fits
-        self.why = why
-        self.failures = info.recent_failures(group.revision, now) if info.failures else 0
-        self.of_service = info.services.get(group.service, 0)
-        self.load, self.step = _load(group, info)
+    def __init__(self, group: Group, infos: Sequence[NodeInfo], now: datetime) -> None:
+        self.infos = infos
+        service, revision = group.service, group.revision
+        if group.demand.memory or group.demand.cpus:
+            loads = [_load(group, info) for info in infos]
+            self.steps = [step for _, step in loads]
+        else:
+            loads = [(info.tasks, 1) for info in infos]
+            self.steps = [1] * len(infos)
+        self.standing: list[tuple[int, int, float]] = [
+            (
+                info.recent_failures(revision, now) if info.failures else 0,
+                info.services.get(service, 0),
+                load,
+            )
+            for info, (load, _) in zip(infos, loads, strict=True)
+        ]
+        self.rooms = [PLENTY] * len(infos)
+        self.free: Sequence[int] = range(len(infos))
+        if group.limited:
+            self.rooms = [room(group, info)[0] for info in infos]
+            self.free = [at for at in self.free if self.rooms[at] > 0]
 
 
 def _load(group: Group, info: NodeInfo) -> tuple[float, float]:
-    """The node's load, and what one more task adds to it."""
+    """The larger share of what the group reserves that is taken, and what one more task adds."""
     demand = group.demand
     load, step = -1.0, 1.0
     for wanted, held, total in (
         (demand.memory, info.memory_held, info.memory),
         (demand.cpus, info.cpus_held, info.cpus),
     ):
-        if wanted and held / total > load:
+        # A node without any has no room either; its load does not matter.
+        if wanted and total and held / total > load:
             load, step = held / total, wanted / total
-    return (load, step) if load >= 0 else (float(info.tasks), 1.0)
+    return load, step
 
 
 class _Level:
     """The nodes of one branch, in a heap."""
 
-    __slots__ = ("count", "heap", "leaves")
+    __slots__ = ("count", "field", "heap")
 
-    def __init__(self, leaves: Sequence[_Leaf]) -> None:
-        self.leaves = leaves
-        self.count: int = sum(leaf.of_service for leaf in leaves)
-        self.heap = [
-            (leaf.failures, leaf.of_service, leaf.load, at) for at, leaf in enumerate(leaves)
-        ]
+    def __init__(self, field: _Field, members: Sequence[int]) -> None:
+        self.field = field
+        self.heap = [(*field.standing[at], at) for at in members]
+        self.count: int = sum(entry[1] for entry in self.heap)
         heapq.heapify(self.heap)
 
-    def take(self) -> _Leaf | None:
+    def take(self) -> int:
+        """The number of the next task's node; -1 when there is no room left."""
         heap = self.heap
         if not heap:
-            return None
+            return -1
         failures, of_service, load, at = heap[0]
-        leaf = self.leaves[at]
-        leaf.room -= 1
-        if leaf.room:
-            heapq.heapreplace(heap, (failures, of_service + 1, load + leaf.step, at))
+        rooms = self.field.rooms
+        rooms[at] -= 1
+        if rooms[at]:
+            step = self.field.steps[at]
+            heapq.heapreplace(heap, (failures, of_service + 1, load + step, at))
         else:
             heapq.heappop(heap)
-        return leaf
+        return at
 
 
 class _Branches:
@@ -141,23 +146,24 @@ class _Branches:
         self.heap = [(child.count, at) for at, child in enumerate(children)]
         heapq.heapify(self.heap)
 
-    def take(self) -> _Leaf | None:
+    def take(self) -> int:
         heap = self.heap
         while heap:
-            count, at = heap[0]
-            leaf = self.children[at].take()
-            if leaf is not None:
-                heapq.heapreplace(heap, (count + 1, at))
-                return leaf
+            count, branch = heap[0]
+            at = self.children[branch].take()
+            if at >= 0:
+                heapq.heapreplace(heap, (count + 1, branch))
+                return at
             heapq.heappop(heap)
-        return None
+        return -1
 
 
-def _grow(preferences: Sequence[str], leaves: Sequence[_Leaf]) -> _Level | _Branches:
+def _grow(preferences: Sequence[str], field: _Field, members: Sequence[int]) -> _Level | _Branches:
     if not preferences:
-        return _Level(leaves)
-    branches: dict[str, list[_Leaf]] = {}
-    for leaf in leaves:
-        value = label_of(preferences[0], leaf.node) if leaf.node is not None else ""
-        branches.setdefault(value, []).append(leaf)
-    return _Branches([_grow(preferences[1:], branches[value]) for value in sorted(branches)])
+        return _Level(field, members)
+    branches: dict[str, list[int]] = {}
+    for at in members:
+        node = field.infos[at].node
+        value = label_of(preferences[0], node) if node is not None else ""
+        branches.setdefault(value, []).append(at)
+    return _Branches([_grow(preferences[1:], field, branches[value]) for value in sorted(branches)])

@@ -12,15 +12,22 @@ from api.types.node import Node
 from api.types.service import Placement, Platform
 from controllers.placement.constraints import Constraint, architecture, parse
 
+Key = tuple[str | tuple[str, str], ...]
+
 
 class Requirements:
     """A service's placement, parsed once. Raises ValueError for a constraint it can't read."""
 
-    __slots__ = ("constraints", "platforms")
+    __slots__ = ("constraints", "key", "platforms")
 
     def __init__(self, placement: Placement) -> None:
         self.constraints: list[Constraint] = [parse(text) for text in placement.constraints]
         self.platforms: Sequence[Platform] = placement.platforms
+        # Requirements with the same key are met by the same nodes.
+        self.key: Key = (
+            *(constraint.text for constraint in self.constraints),
+            *((platform.os, platform.architecture) for platform in placement.platforms),
+        )
 
     def met_by(self, node: Node) -> bool:
         return self.unmet(node) is None and self.runs_on(node)

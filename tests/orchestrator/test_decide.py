@@ -138,7 +138,7 @@ def test_tasks_that_never_found_a_node_are_swapped_at_once() -> None:
 
 
 def test_a_task_off_its_constraints_is_moved_a_few_at_a_time() -> None:
-    toy = settled(6, nodes=3)
+    toy = settled(12, nodes=3)
     toy.service.spec.placement = Placement(constraints=["node.hostname != n0"])
     there = [task for task in toy.tasks.values() if task.spec.node == "n0"]
     assert len(there) > 1

@@ -14,7 +14,7 @@ from api.types.node import Node, NodeResources, NodeSpec, NodeStatus
 from api.types.service import Placement
 from api.types.template import Port, Reservations, Resources, TaskTemplate
 from controllers.placement.cluster import Cluster, Demand, demand_of
-from controllers.placement.filters import Group
+from controllers.placement.filters import Group, Sieve
 from controllers.placement.spread import place, place_on
 from controllers.placement.suitable import Requirements
 
@@ -62,10 +62,11 @@ class Ledger:
 
     def __init__(self, cluster: Cluster) -> None:
         self.cluster = cluster
+        self.sieve = Sieve(cluster)
         self.count = 0
 
     def __call__(self, wanted: Group, count: int) -> tuple[dict[str, int], str]:
-        placed = place(wanted, count, self.cluster, NOW)
+        placed = place(wanted, count, self.sieve, NOW)
         for name in placed.nodes:
             self.count += 1
             self.cluster.hold(f"u{self.count}", name, wanted.service, wanted.demand)
@@ -73,7 +74,7 @@ class Ledger:
 
 
 def test_an_empty_cluster_says_so() -> None:
-    assert place(group(), 1, Cluster(), NOW).why == (
+    assert place(group(), 1, Sieve(Cluster()), NOW).why == (
         "no suitable node (the cluster has no nodes: join one)"
     )
 
@@ -87,7 +88,7 @@ def test_every_refusal_is_counted() -> None:
         node("slow"),
     )
     wanted = group(demand=Demand(memory=100), constraints=("node.labels.disk == ssd",))
-    assert place(wanted, 1, cluster, NOW).why == (
+    assert place(wanted, 1, Sieve(cluster), NOW).why == (
         "no suitable node (not available for new tasks on 2 nodes; "
         "constraint node.labels.disk == ssd not met on 1 node; insufficient memory on 1 node; "
         "not ready on 1 node)"
@@ -123,12 +124,12 @@ def test_a_node_where_the_revision_keeps_failing_is_the_last_choice() -> None:
     cluster = cluster_of(node("a"), node("b"))
     for _ in range(4):
         cluster.failed("a", "d/web-1", NOW)
-    assert place(group(), 1, cluster, NOW).nodes == ["a"]
+    assert place(group(), 1, Sieve(cluster), NOW).nodes == ["a"]
     cluster.failed("a", "d/web-1", NOW)
-    assert place(group(), 3, cluster, NOW).nodes == ["b", "b", "b"]
-    assert place(group("d/other"), 1, cluster, NOW).nodes == ["a"]
+    assert place(group(), 3, Sieve(cluster), NOW).nodes == ["b", "b", "b"]
+    assert place(group("d/other"), 1, Sieve(cluster), NOW).nodes == ["a"]
     later = NOW + timedelta(minutes=6)
-    assert place(group(), 1, cluster, later).nodes == ["a"]
+    assert place(group(), 1, Sieve(cluster), later).nodes == ["a"]
 
 
 def test_ports_on_the_host_allow_one_a_node() -> None:
@@ -175,10 +176,10 @@ def test_what_ends_gives_back_its_share_once() -> None:
     wanted = group(demand=Demand(memory=100))
     cluster.hold("u", "a", "d/web", wanted.demand)
     cluster.hold("u", "a", "d/web", wanted.demand)
-    assert place(wanted, 1, cluster, NOW).nodes == []
+    assert place(wanted, 1, Sieve(cluster), NOW).nodes == []
     assert cluster.release("u")
     assert not cluster.release("u")
-    assert place(wanted, 1, cluster, NOW).nodes == ["a"]
+    assert place(wanted, 1, Sieve(cluster), NOW).nodes == ["a"]
 
 
 def test_a_node_that_leaves_and_returns_still_has_its_tasks() -> None:
@@ -188,7 +189,7 @@ def test_a_node_that_leaves_and_returns_still_has_its_tasks() -> None:
     assert cluster.get("a") is None
     assert list(cluster) == []
     cluster.put_node(node("a", memory=100))
-    assert place(group(demand=Demand(memory=60)), 1, cluster, NOW).nodes == []
+    assert place(group(demand=Demand(memory=60)), 1, Sieve(cluster), NOW).nodes == []
 
 
 def test_only_changes_that_matter_are_an_offer() -> None:
@@ -198,6 +199,21 @@ def test_only_changes_that_matter_are_an_offer() -> None:
     assert cluster.put_node(node("a", zone="x"))
     assert cluster.put_node(node("a", zone="x", memory=2000))
     assert cluster.put_node(node("a", zone="x", memory=2000, availability="pause"))
+
+
+def test_a_node_that_changes_is_looked_at_anew() -> None:
+    cluster = cluster_of(node("a"))
+    put = Ledger(cluster)
+    wanted = group(constraints=("node.labels.zone == x",))
+    assert put(wanted, 1)[0] == {}
+    cluster.put_node(node("a", zone="x"))
+    assert put(wanted, 1)[0] == {"a": 1}
+    cluster.put_node(node("b", zone="x"))
+    assert put(wanted, 1)[0] == {"b": 1}
+    cluster.drop_node("b")
+    assert put(wanted, 1)[0] == {"a": 1}
+    cluster.put_node(node("a", zone="x", ready="False"))
+    assert put(wanted, 1)[1] == "no suitable node (not ready on 1 node)"
 
 
 def test_bound_tasks_ask_their_node_only() -> None:
