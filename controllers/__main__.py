@@ -27,7 +27,7 @@ from controllers.settings import AgentSettings, ManagerSettings, address, labels
 
 # Young objects are mostly messages that die at once, old ones the cache that stays: look less
 # often than CPython's default of 700 new objects does.
-_GC_THRESHOLDS = (50_000, 20, 100)
+_GC_THRESHOLDS = (50_000, 50, 1_000)
 
 
 @click.group(help=__doc__, context_settings={"max_content_width": 100})

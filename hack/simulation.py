@@ -323,7 +323,7 @@ def service(name: str, replicas: int) -> dict[str, Any]:
             "template": {
                 "image": "busybox",
                 "command": ["sleep", "infinity"],
-                "resources": {"reservations": {"cpus": 0.001, "memory": "1Mi"}},
+                "resources": {"reservations": {"cpus": 0.001, "memory": "4Mi"}},
             },
             "restart": {"delay": "0s"},
         },

@@ -40,9 +40,9 @@ _RENEW_BEFORE = timedelta(days=30)
 async def manage(settings: ManagerSettings, stop: asyncio.Event) -> None:
     """Run a manager until `stop`. Raises Fatal."""
     with alone(settings.data_dir):
-        authority = _authority(settings.data_dir)
+        authority = _authority(settings.data_dir / "pki")
         async with contextlib.AsyncExitStack() as stack:
-            store = await stack.enter_async_context(_store(settings, authority))
+            store = await stack.enter_async_context(_store(settings))
             cluster = await _cluster(store, stop)
             if cluster is None:
                 return
@@ -76,23 +76,25 @@ async def manage(settings: ManagerSettings, stop: asyncio.Event) -> None:
             log.info("ending")
 
 
-def _authority(data_dir: Path) -> Authority:
+def _authority(directory: Path) -> Authority:
     try:
-        return Authority.open(data_dir / "pki")
+        return Authority.open(directory)
     except (PkiError, OSError) as error:
-        raise Fatal(f"the cluster's authority: {error}") from error
+        raise Fatal(f"the authority in {directory}: {error}") from error
 
 
 @contextlib.asynccontextmanager
-async def _store(settings: ManagerSettings, authority: Authority) -> AsyncIterator[Store]:
+async def _store(settings: ManagerSettings) -> AsyncIterator[Store]:
     """The etcd that was given, or a member of our own as a child."""
     if settings.etcd_endpoints:
         files = TLSFiles(*settings.etcd_files) if settings.etcd_files else None
         async with _closing(EtcdStore(settings.etcd_endpoints, files)) as store:
             yield store
         return
-    issued = authority.issue("etcd", Role.ETCD)
-    files = TLSFiles(*issued.write(settings.data_dir / "pki" / "etcd", "etcd"))
+    # etcd takes any certificate of its authority, so it has one that signs nothing else: a node's
+    # certificate opens no store.
+    keys = settings.data_dir / "pki" / "etcd"
+    files = TLSFiles(*_authority(keys).issue("etcd", Role.ETCD).write(keys, "etcd"))
     try:
         async with (
             Member(settings.data_dir / "etcd", files) as member,
