@@ -31,7 +31,14 @@ from typing import Any
 
 import local
 import uvloop
-from measure import Usage, report, row, say, version_of
+from controllers.agent.agent import Agent
+from measure import Row, Usage, report, row, say, version_of
+
+from api.client import Client, ClientError
+from api.context import load
+from api.pki import Authority, Role, client_context
+from api.types.kinds import NAMESPACE, NODE, SERVICE, TASK
+from controllers.agent.drivers.simulated import SimulatedDriver
 
 PER_SERVICE = 1_000
 POLL = 0.1  # seconds
@@ -62,7 +69,7 @@ class Result:
 @dataclass
 class Cluster:
     machine: local.Cluster
-    client: Any
+    client: Client
 
     def cost(self) -> dict[str, Usage]:
         parts = {"manager": Usage(), "etcd": Usage(), "agents": Usage()}
@@ -106,12 +113,6 @@ def parse() -> argparse.Namespace:
 
 async def agents(options: argparse.Namespace) -> None:
     """`--nodes` agents in this process, each with a certificate, a session and a driver."""
-    from api.client import Client
-    from api.pki.authority import Authority
-    from api.pki.contexts import client_context
-    from controllers.agent.agent import Agent
-    from controllers.agent.drivers.simulated import SimulatedDriver
-
     authority = Authority.load(options.pki)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -120,7 +121,7 @@ async def agents(options: argparse.Namespace) -> None:
         running = []
         for index in range(options.first, options.first + options.nodes):
             name = f"node-{index:04}"
-            credentials = authority.issue(name, "node", days=1)
+            credentials = authority.issue(name, Role.NODE, days=1)
             tls = client_context(credentials)
             client = await stack.enter_async_context(Client(options.server, tls))
             driver = SimulatedDriver(cluster="sim", node=name, start_seconds=0.0)
@@ -159,12 +160,9 @@ async def measure(options: argparse.Namespace) -> None:
 
 @contextlib.asynccontextmanager
 async def cluster(nodes: int, options: argparse.Namespace) -> AsyncIterator[Cluster]:
-    from api.client import Client
-    from api.context import load
-
     with local.manager() as machine:
-        context = load(machine.data / "admin.yaml").selected()
-        async with Client(context.server, context.tls()) as client:
+        context = load(machine.data / "admin.yaml").select()
+        async with context.client() as client:
             await ready(client)
             share = math.ceil(nodes / options.agent_processes)
             for first in range(0, nodes, share):
@@ -192,13 +190,13 @@ def profile(into: Path, machine: local.Cluster) -> None:
         )
 
 
-async def ready(client: Any) -> None:
+async def ready(client: Client) -> None:
     deadline = time.monotonic() + 60
     while True:
         try:
-            await client.list("namespaces")
+            await client.list(NAMESPACE)
             return
-        except Exception:
+        except ClientError:
             if time.monotonic() > deadline:
                 raise
             await asyncio.sleep(POLL)
@@ -207,7 +205,7 @@ async def ready(client: Any) -> None:
 async def nodes_ready(it: Cluster, nodes: int) -> None:
     deadline = time.monotonic() + 120
     while True:
-        found = (await it.client.list("nodes"))["items"]
+        found = (await it.client.list(NODE)).items
         count = sum(
             c["type"] == "Ready" and c["status"] == "True"
             for n in found
@@ -248,7 +246,7 @@ async def one_size(it: Cluster, tasks: int) -> Result:
 
     start, cost = time.monotonic(), it.cost()
     for number in range(len(sizes)):
-        await it.client.delete("services", "default", f"sim-{number}")
+        await it.client.delete(SERVICE, "default", f"sim-{number}")
     await stage(it, result, "deleted", sum(kept), start, cost, lambda c: not sum(c.values()))
     return result
 
@@ -275,7 +273,7 @@ async def stage(
 
 async def latencies(it: Cluster) -> list[float]:
     found = []
-    async for task in it.client.list_all("tasks"):
+    for task in (await it.client.list(TASK)).items:
         created = datetime.fromisoformat(task["metadata"]["creationTimestamp"])
         running = datetime.fromisoformat(task["status"]["since"])
         found.append((running - created).total_seconds())
@@ -291,7 +289,7 @@ async def idle_cost(it: Cluster, seconds: float = 20.0) -> list[tuple[str, float
     return [(name, 100 * (after[name].cpu - before[name].cpu) / took) for name in after]
 
 
-def rows_of(result: Result, nodes: int) -> list[Any]:
+def rows_of(result: Result, nodes: int) -> list[Row]:
     head = f"{result.tasks} tasks, {nodes} nodes"
     rows = [
         row(f"{head}: {name}", "tasks/s", [s.rate], goal=2000 if name == "running" else None)

@@ -1,0 +1,88 @@
+"""The agent: a driver, the node's tasks and the session with the managers, wired.
+
+It may end at any moment: containers run on, and the next agent adopts them by their labels.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import platform
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+from api.client import Client
+from api.types.assignment import STREAM, Assignments, StatusReport, StatusResult
+from api.types.node import Engine, NodeStatus
+from controllers.agent.drivers.contract import Driver, EngineInfo
+from controllers.agent.materials import Materials
+from controllers.agent.reporter import Reporter
+from controllers.agent.session import Session
+from controllers.agent.streams import Streams
+from controllers.agent.tasks import Tasks
+
+
+class Agent:
+    """`run_dir`: where secrets are mounted, in memory; `labels` are the node's when it is new."""
+
+    def __init__(
+        self,
+        client: Client,
+        driver: Driver,
+        node: str,
+        run_dir: Path,
+        *,
+        labels: dict[str, str] | None = None,
+    ) -> None:
+        async def send(reports: Sequence[StatusReport]) -> StatusResult:
+            return await client.report(node, reports)
+
+        self._driver = driver
+        self._reporter = Reporter(send)
+        self._session = Session(client, node, labels or {}, self._take)
+        self._streams = Streams(client, driver, node)
+        self._known: EngineInfo | None = None
+        self._tasks = Tasks(
+            driver, Materials(run_dir / node), self._reporter, on_engine=self._engine_is
+        )
+
+    async def run(self) -> None:
+        """Until cancelled; containers stay as they are."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._tasks.run(), name="tasks")
+                group.create_task(self._session.run(), name="session")
+                group.create_task(self._reporter.run(), name="reporter")
+        finally:
+            await self._streams.close()
+
+    def _take(self, message: Assignments) -> None:
+        if message.type == STREAM:
+            if message.stream is not None:
+                self._streams.serve(message.stream)
+            return
+        self._tasks.assign(message)
+
+    def _engine_is(self, info: EngineInfo | None, problem: str) -> None:
+        """Said of the node; an engine that is away is described as it was."""
+        if info is not None:
+            self._known = info
+        known = self._known
+        engine = known.engine if known is not None else Engine(driver=self._driver.name)
+        status = NodeStatus(
+            hostname=platform.node(),
+            os=platform.system().lower(),
+            kernel=platform.release(),
+            agent_version=version("skep"),
+            engine=Engine(
+                driver=engine.driver,
+                version=engine.version,
+                ready=info is not None,
+                message=problem,
+                labels=engine.labels,
+            ),
+        )
+        if known is not None:
+            status.os, status.architecture = known.os, known.architecture
+            status.kernel, status.resources = known.kernel, known.resources
+        self._session.say(status)

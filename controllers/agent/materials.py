@@ -1,0 +1,67 @@
+"""Everything that tasks are given as files: secrets from memory, configs beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Container
+from pathlib import Path
+
+from api.types.assignment import Assignments
+from api.types.template import TaskTemplate
+from controllers.agent.drivers.contract import BoundFile
+from controllers.agent.files import Files, Trouble
+from controllers.agent.memory import NotInMemory, mount
+
+
+class Materials:
+    def __init__(self, directory: Path) -> None:
+        """`directory` is this node's, e.g. /run/skep/<node>. Nothing is touched until needed."""
+        self._directory = directory
+        self._secrets = Files(directory / "secrets", what="secret", inside="/run/secrets")
+        self._configs = Files(directory / "configs", what="config", inside="/run/configs")
+
+    def take(self, message: Assignments, complete: bool) -> None:
+        if complete:
+            self._secrets.replace(message.secrets)
+            self._configs.replace(message.configs)
+            return
+        for id in message.removed_secrets:
+            self._secrets.drop(id)
+        for id in message.removed_configs:
+            self._configs.drop(id)
+        for delivery in message.secrets:
+            self._secrets.put(delivery)
+        for delivery in message.configs:
+            self._configs.put(delivery)
+
+    def missing(self, namespace: str, template: TaskTemplate) -> str:
+        """What a task of this template would wait for, in words; empty: all is here."""
+        if not template.secrets and not template.configs:
+            return ""
+        return self._secrets.missing(namespace, template.secrets) or self._configs.missing(
+            namespace, template.configs
+        )
+
+    def write(self, task_uid: str, namespace: str, template: TaskTemplate) -> list[BoundFile]:
+        """The task's files, there when this returns. Raises Trouble, OSError."""
+        if not template.secrets and not template.configs:
+            return []
+        self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if template.secrets:
+            try:
+                mount(self._directory / "secrets")
+            except NotInMemory as error:
+                raise Trouble(str(error)) from error
+        return [
+            *self._secrets.write(task_uid, namespace, template.secrets),
+            *self._configs.write(task_uid, namespace, template.configs),
+        ]
+
+    def withdraw(self, task_uid: str) -> None:
+        self._secrets.withdraw(task_uid)
+        self._configs.withdraw(task_uid)
+
+    def sweep(self, known: Container[str]) -> None:
+        """Withdraw the files of tasks that are not known any more."""
+        for task_uid in {*self._secrets.holders(), *self._configs.holders()}:
+            if task_uid not in known:
+                self.withdraw(task_uid)

@@ -1,0 +1,83 @@
+"""Statuses on their way to the manager: the newest of each task, many at a time.
+
+What is reported while a batch gathers or a request is under way replaces what was to be said of
+the same task before. A batch that could not be delivered is said again, unless something newer
+has come. What the manager rejects is dropped: the task is gone, or further on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Sequence
+
+import structlog
+
+from api.client import ClientError
+from api.types.assignment import Rejection, StatusReport, StatusResult
+
+log = structlog.get_logger("skep.agent")
+
+_FIRST_WAIT, _LAST_WAIT = 0.2, 5.0
+
+Send = Callable[[Sequence[StatusReport]], Awaitable[StatusResult]]
+
+
+class Reporter:
+    def __init__(self, send: Send, *, gather: float = 0.025, batch: int = 1000) -> None:
+        """`gather`: seconds that reports collect before they go, at most `batch` at a time."""
+        self._send = send
+        self._gather = gather
+        self._batch = batch
+        self._pending: dict[str, StatusReport] = {}  # by task uid, the newest of each
+        self._there = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    def report(self, status: StatusReport) -> None:
+        self._pending[status.uid] = status
+        self._there.set()
+        self._idle.clear()
+
+    def forget(self, task_uid: str) -> None:
+        """The task is no more; nothing need be said of it."""
+        self._pending.pop(task_uid, None)
+
+    async def delivered(self) -> None:
+        """All that was reported has been taken, or rejected."""
+        await self._idle.wait()
+
+    async def run(self) -> None:
+        wait = _FIRST_WAIT
+        while True:
+            await self._there.wait()
+            await asyncio.sleep(self._gather)
+            batch = [self._pending.pop(uid) for uid in list(self._pending)[: self._batch]]
+            if not batch:
+                self._rest()
+                continue
+            try:
+                self._rejected((await self._send(batch)).rejected)
+            except ClientError as error:
+                for status in batch:
+                    self._pending.setdefault(status.uid, status)
+                log.warning("statuses not delivered; trying again", error=str(error))
+                await asyncio.sleep(wait * random.uniform(0.5, 1.0))  # noqa: S311 - spreads load
+                wait = min(2 * wait, _LAST_WAIT)
+            else:
+                wait = _FIRST_WAIT
+                if not self._pending:
+                    self._rest()
+
+    def _rest(self) -> None:
+        self._there.clear()
+        self._idle.set()
+
+    def _rejected(self, rejections: Sequence[Rejection]) -> None:
+        for rejection in rejections:
+            log.debug(
+                "status rejected",
+                task=f"{rejection.namespace}/{rejection.name}",
+                reason=rejection.reason,
+                message=rejection.message,
+            )

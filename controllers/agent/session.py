@@ -1,0 +1,116 @@
+"""The node's session with the managers: who it is, that it lives, what it is to do.
+
+Three loops that know of each other only through `NodeFacts`: `register` says what the machine and
+its engine are, whenever that changes; heartbeats keep the session; the assignment stream brings
+work. Any of them loses its connection, waits a little longer each time, and goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+
+import structlog
+
+from api.client import ApiError, Client, ClientError
+from api.types.assignment import Assignments, SessionRequest
+from api.types.node import NodeStatus
+
+_GONE = 410
+_RETRY_FIRST, _RETRY_LAST = 0.2, 5.0  # seconds
+_JITTER = 0.1  # of the heartbeat's period, as SwarmKit's 5 s ± 0.5 s
+
+_log = structlog.get_logger("skep.agent.session")
+
+
+class Session:
+    def __init__(
+        self,
+        client: Client,
+        node: str,
+        labels: dict[str, str],
+        take: Callable[[Assignments], None],
+    ) -> None:
+        self._client = client
+        self._node = node
+        self._labels = labels
+        self._take = take
+        self._status: NodeStatus | None = None
+        self._changed = asyncio.Event()
+        self._open = asyncio.Event()
+        self._period = 5.0
+
+    def say(self, status: NodeStatus) -> None:
+        """What the node is now; managers hear of it when it differs from what they know."""
+        if status != self._status:
+            self._status = status
+            self._changed.set()
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._register(), name="session")
+            group.create_task(self._beat(), name="heartbeat")
+            group.create_task(self._listen(), name="assignments")
+
+    async def _register(self) -> None:
+        retry = _Retry()
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            if self._status is None:
+                continue
+            request = SessionRequest(status=self._status, labels=self._labels)
+            try:
+                reply = await self._client.open_session(self._node, request)
+            except ClientError as error:
+                _log.warning("not registered yet", server=self._client.server, error=str(error))
+                self._changed.set()
+                await retry.wait()
+                continue
+            retry.reset()
+            self._period = reply.heartbeat_seconds
+            if not self._open.is_set():
+                _log.info("registered", server=self._client.server, cluster=reply.cluster)
+            self._open.set()
+
+    async def _beat(self) -> None:
+        while True:
+            await self._open.wait()
+            await asyncio.sleep(self._period * random.uniform(1 - _JITTER, 1 + _JITTER))  # noqa: S311
+            try:
+                await self._client.heartbeat(self._node)
+            except ApiError as error:
+                if error.code == _GONE:
+                    self._open.clear()
+                    self._changed.set()
+                _log.warning("heartbeat refused", error=str(error))
+            except ClientError as error:
+                _log.warning("heartbeat not delivered", error=str(error))
+
+    async def _listen(self) -> None:
+        retry = _Retry()
+        while True:
+            await self._open.wait()
+            try:
+                async for message in self._client.assignments(self._node):
+                    retry.reset()
+                    self._take(message)
+                _log.info("the assignment stream ended; opening it again")
+            except ClientError as error:
+                _log.warning("no assignments for now", error=str(error))
+            await retry.wait()
+
+
+class _Retry:
+    """Waits that double, with jitter, until something works."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        self._delay = _RETRY_FIRST
+
+    async def wait(self) -> None:
+        await asyncio.sleep(self._delay * random.uniform(0.5, 1.0))  # noqa: S311
+        self._delay = min(2 * self._delay, _RETRY_LAST)

@@ -1,0 +1,141 @@
+"""Logs and exec for clients far away: the agent dials back and serves one stream."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from datetime import datetime
+
+import msgspec
+import structlog
+
+from api.client import Client, ClientError, Pipe
+from api.types.assignment import CLOSE, RESIZE, STATUS, STDIN, StreamRequest
+from controllers.agent.drivers.contract import Driver, DriverError, NotFound, Terminal
+
+_MOST = 200  # streams at a time
+
+_log = structlog.get_logger("skep.agent.streams")
+
+
+class Streams:
+    def __init__(self, client: Client, driver: Driver, node: str) -> None:
+        self._client = client
+        self._driver = driver
+        self._node = node
+        self._open: set[asyncio.Task[None]] = set()
+
+    def serve(self, request: StreamRequest) -> None:
+        """Answer a request in the background. Past the bound it is left to time out."""
+        if len(self._open) >= _MOST:
+            _log.warning("a stream was not served: too many are open", open=len(self._open))
+            return
+        task = asyncio.create_task(self._serve(request))
+        self._open.add(task)
+        task.add_done_callback(self._open.discard)
+
+    async def close(self) -> None:
+        for task in list(self._open):
+            task.cancel()
+        await asyncio.gather(*self._open, return_exceptions=True)
+
+    async def _serve(self, request: StreamRequest) -> None:
+        try:
+            async with await self._client.dial_stream(self._node, request.id) as pipe:
+                try:
+                    if request.verb == "exec":
+                        await self._exec(request, pipe)
+                    else:
+                        await self._log(request, pipe)
+                except DriverError as error:
+                    await pipe.send(STATUS, _failure(error))
+        except (ClientError, ConnectionError) as error:
+            _log.info("a stream ended early", verb=request.verb, why=str(error))
+
+    async def _log(self, request: StreamRequest, pipe: Pipe) -> None:
+        lines = self._driver.logs(
+            request.task_uid,
+            follow=request.follow,
+            tail=None if request.tail < 0 else request.tail,
+            since=datetime.fromisoformat(request.since) if request.since else None,
+            timestamps=request.timestamps,
+        )
+        gone = asyncio.create_task(_until_closed(pipe))
+        copy = asyncio.create_task(_copy(lines, pipe))
+        try:
+            await asyncio.wait({gone, copy}, return_when=asyncio.FIRST_COMPLETED)
+            if copy.done():
+                copy.result()
+                await pipe.send(STATUS, _success())
+        finally:
+            for task in (gone, copy):
+                task.cancel()
+            await asyncio.gather(gone, copy, return_exceptions=True)
+            await lines.aclose()
+
+    async def _exec(self, request: StreamRequest, pipe: Pipe) -> None:
+        terminal = await self._driver.exec(
+            request.task_uid, request.command, tty=request.tty, stdin=request.stdin
+        )
+        feeding = asyncio.create_task(_feed(pipe, terminal))
+        try:
+            async for line in terminal.output():
+                await pipe.send(line.stream, line.data)
+            await pipe.send(STATUS, _exited(await terminal.exit_code()))
+        finally:
+            feeding.cancel()
+            await asyncio.gather(feeding, return_exceptions=True)
+
+
+async def _copy(lines: object, pipe: Pipe) -> None:
+    async for line in lines:  # type: ignore[attr-defined]
+        await pipe.send(line.stream, line.data)
+
+
+async def _until_closed(pipe: Pipe) -> None:
+    async for _ in pipe.frames():
+        pass
+
+
+async def _feed(pipe: Pipe, terminal: Terminal) -> None:
+    """The client's frames into the process, until the client goes."""
+    async for channel, data in pipe.frames():
+        if channel == STDIN:
+            await terminal.send(data)
+        elif channel == CLOSE and data[:1] == bytes([STDIN]):
+            await terminal.end_input()
+        elif channel == RESIZE:
+            size = msgspec.json.decode(data, type=dict[str, int])
+            await terminal.resize(size["Width"], size["Height"])
+    with contextlib.suppress(DriverError):  # it has ended already
+        await terminal.end_input()
+
+
+def _success() -> bytes:
+    return msgspec.json.encode({"metadata": {}, "status": "Success"})
+
+
+def _exited(code: int) -> bytes:
+    """As Kubernetes' v5.channel.k8s.io says a process's exit code."""
+    if code == 0:
+        return _success()
+    status: dict[str, object] = {
+        "metadata": {},
+        "status": "Failure",
+        "reason": "NonZeroExitCode",
+        "message": f"command terminated with exit code {code}",
+        "details": {"causes": [{"reason": "ExitCode", "message": str(code)}]},
+    }
+    return msgspec.json.encode(status)
+
+
+def _failure(error: DriverError) -> bytes:
+    missing = isinstance(error, NotFound)
+    status: dict[str, object] = {
+        "metadata": {},
+        "status": "Failure",
+        "reason": "NotFound" if missing else "BadRequest",
+        "message": str(error),
+        "code": 404 if missing else 400,
+    }
+    return msgspec.json.encode(status)

@@ -1,0 +1,452 @@
+"""The node's tasks: brings each one's container to what its task wants, and says how it is.
+
+The model. A `_Known` a task holds what was last heard from the manager and from the engine.
+Whatever changes it (an assignment, an engine event, the engine coming back) kicks it. A kicked
+task gets a worker, a coroutine that asks `states.decide`, reports, acts, and asks again until
+there is nothing to do. So there is at most one worker a task, none while nothing happens, and
+tasks don't wait for each other; how much goes on at once in the engine is the driver's business.
+
+Nothing is judged while the engine is away: no workers start. When it is back all containers are
+listed and every task is looked at anew. Containers of ours that belong to no task here are taken
+up as tasks that are gone, which ends and removes them; but only after a complete set of
+assignments has said which tasks there are.
+
+A task that is gone (deleted) is stopped, removed and forgotten. A task that is over keeps its
+container, for its output, but not its files.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import msgspec
+import structlog
+
+from api.types.assignment import COMPLETE, Assignments, StatusReport
+from api.types.quantity import parse_duration
+from api.types.task import TERMINAL, Task, TaskState, TaskStatus, forward
+from api.types.template import TaskTemplate
+from controllers.agent.drivers.contract import (
+    Container,
+    ContainerSpec,
+    Driver,
+    DriverError,
+    EngineDown,
+    EngineInfo,
+    NotFound,
+    Phase,
+    Refused,
+)
+from controllers.agent.files import Trouble
+from controllers.agent.materials import Materials
+from controllers.agent.reporter import Reporter
+from controllers.agent.states import Do, Failure, Sight, decide, status_of
+
+log = structlog.get_logger("skep.agent")
+
+_FIRST_WAIT, _LAST_WAIT = 0.2, 5.0  # seconds between tries to reach the engine
+_RETRY_FIRST, _RETRY_LAST = 1.0, 30.0  # seconds between tries to stop or remove a container
+_GRACE = 10.0  # of containers whose task isn't known any more
+
+EngineListener = Callable[[EngineInfo | None, str], None]
+
+
+class _Known:
+    """A task, or what is left of one."""
+
+    __slots__ = (
+        "again", "container", "failure", "files", "gone", "made_from", "pulling", "retry",
+        "retry_wait", "stale", "status", "task", "template", "uid", "worker",
+    )  # fmt: skip
+
+    def __init__(self, uid: str) -> None:
+        self.uid = uid
+        self.task: Task | None = None  # None: never assigned to this agent
+        self.gone = False  # deleted, or never ours
+        self.status = TaskStatus()
+        self.template: TaskTemplate | None = None
+        self.container: Container | None = None
+        self.failure: Failure | None = None
+        self.files = False  # it may have secrets' or configs' files
+        self.stale = False  # the engine may know better than `container`
+        self.again = False  # kicked while its worker was busy
+        self.worker: asyncio.Task[None] | None = None
+        self.pulling: asyncio.Timeout | None = None
+        self.retry: asyncio.TimerHandle | None = None
+        self.retry_wait = _RETRY_FIRST
+
+    @property
+    def wanted(self) -> bool:
+        task = self.task
+        if task is None or self.gone:
+            return False
+        return task.wanted and task.metadata.deletion_timestamp is None
+
+
+class Tasks:
+    def __init__(
+        self,
+        driver: Driver,
+        materials: Materials,
+        reporter: Reporter,
+        *,
+        on_engine: EngineListener,
+    ) -> None:
+        """`on_engine` hears how the engine is: its info, or None and why it is away."""
+        self._driver = driver
+        self._materials = materials
+        self._reporter = reporter
+        self._on_engine = on_engine
+        self._known: dict[str, _Known] = {}
+        self._templates: dict[str, TaskTemplate] = {}  # namespace/revision
+        self._waiting: set[str] = set()  # uids of tasks that wait for something to be delivered
+        self._complete = False  # a complete set of assignments has come
+        self._listed = False  # the engine is there, and its containers are known
+        self._following: asyncio.Timeout | None = None
+        self._away = ""  # why the engine is given up though its events still flow
+
+    # What the manager wants.
+
+    def assign(self, message: Assignments) -> None:
+        """Take in a complete set, or changes to it."""
+        complete = message.type == COMPLETE
+        self._take_revisions(message, complete)
+        self._materials.take(message, complete)
+        if complete:
+            there = {task.metadata.uid for task in message.tasks}
+            removed = [uid for uid in self._known if uid not in there]
+            self._complete = True
+        else:
+            removed = message.removed_tasks
+        for uid in removed:
+            self._removed(uid)
+        for task in message.tasks:
+            self._assigned(task, complete)
+        if complete:
+            self._materials.sweep(self._known)
+        for uid in list(self._waiting):
+            self._kick(self._known[uid])
+
+    def _take_revisions(self, message: Assignments, complete: bool) -> None:
+        if complete:
+            self._templates.clear()
+        for id in message.removed_revisions:
+            self._templates.pop(id, None)
+        for revision in message.revisions:
+            id = f"{revision.metadata.namespace}/{revision.metadata.name}"
+            self._templates[id] = revision.spec.template
+
+    def _removed(self, uid: str) -> None:
+        known = self._known.get(uid)
+        if known is None:
+            return
+        known.gone = True
+        self._reporter.forget(uid)
+        self._kick(known)
+
+    def _assigned(self, task: Task, complete: bool) -> None:
+        uid = task.metadata.uid
+        known = self._known.get(uid)
+        if known is None:
+            known = self._known[uid] = _Known(uid)
+            known.status = task.status
+            known.files = True  # an earlier agent may have written some
+        elif known.task is None:  # its container was found before
+            known.status = task.status
+            known.gone = False
+        elif complete or task.status.state is TaskState.ORPHANED:
+            self._settle_views(known, task)
+        known.task = task
+        template = self._templates.get(f"{task.metadata.namespace}/{task.spec.revision}")
+        if template is not None:
+            known.template = template
+        self._kick(known)
+
+    def _settle_views(self, known: _Known, task: Task) -> None:
+        """The manager's word on a task that we know, against ours: the one further on holds."""
+        theirs, ours = task.status, known.status
+        if theirs == ours:
+            return
+        if theirs.state in TERMINAL or not forward(theirs.state, ours.state):
+            known.status = theirs
+        else:
+            self._report(known)
+
+    # What the engine says.
+
+    async def run(self) -> None:
+        """Follow the engine, for ever."""
+        wait = _FIRST_WAIT
+        try:
+            while True:
+                try:
+                    async with asyncio.timeout(None) as self._following:
+                        async with contextlib.aclosing(self._driver.events()) as events:
+                            async for uid in events:
+                                if uid:
+                                    self._changed(uid)
+                                else:
+                                    await self._list()
+                                    wait = _FIRST_WAIT
+                    reason = "the container engine ended its events"
+                except TimeoutError:
+                    reason = self._away
+                except DriverError as error:
+                    reason = str(error)
+                self._lost(reason)
+                await asyncio.sleep(wait)
+                wait = min(2 * wait, _LAST_WAIT)
+        finally:
+            await self._end()
+
+    def _changed(self, uid: str) -> None:
+        known = self._known.get(uid)
+        if known is not None:
+            known.stale = True
+            self._kick(known)
+
+    async def _list(self) -> None:
+        """Begin anew from what the engine has. Raises EngineDown."""
+        info = await self._driver.info()
+        found = {container.task_uid: container for container in await self._driver.containers()}
+        for uid in found:
+            if uid not in self._known:
+                known = self._known[uid] = _Known(uid)
+                known.gone = True
+        self._listed = True
+        self._away = ""
+        self._on_engine(info, "")
+        for known in list(self._known.values()):
+            known.stale = known.worker is not None
+            if known.worker is None:
+                known.container = found.get(known.uid)
+            self._kick(known)
+
+    def _lost(self, reason: str) -> None:
+        if self._listed:
+            log.warning("the container engine is away", reason=reason)
+        self._listed = False
+        self._on_engine(None, reason)
+
+    def _give_up(self, error: EngineDown) -> None:
+        """A call found the engine away: follow it anew, though its events may still flow."""
+        self._away = str(error)
+        if self._listed and self._following is not None:
+            self._listed = False
+            self._following.reschedule(asyncio.get_running_loop().time())
+
+    async def _end(self) -> None:
+        workers = [known.worker for known in self._known.values() if known.worker is not None]
+        for known in self._known.values():
+            if known.retry is not None:
+                known.retry.cancel()
+        for worker in workers:
+            worker.cancel()
+        await asyncio.gather(*workers, return_exceptions=True)
+
+    # Working on a task.
+
+    def _kick(self, known: _Known) -> None:
+        if known.worker is not None:
+            known.again = True
+            if known.pulling is not None and not known.wanted:
+                known.pulling.reschedule(asyncio.get_running_loop().time())
+        elif self._listed and (known.task is not None or self._complete):
+            known.worker = asyncio.create_task(self._work(known))
+
+    async def _work(self, known: _Known) -> None:
+        try:
+            while self._listed:
+                known.again = False
+                if known.stale:
+                    await self._look(known)
+                if known.gone:
+                    await self._clear(known)
+                    return
+                acted = await self._step(known)
+                if not acted and not known.again and not known.stale:
+                    return
+        except EngineDown as error:
+            known.stale = True
+            self._give_up(error)
+        except DriverError as error:  # stopping or removing it did not work
+            self._retry_later(known, str(error))
+        except Exception:
+            log.exception("a step of a task failed", task=known.uid)
+            self._retry_later(known, "the agent failed; see its log")
+        finally:
+            known.worker = None
+
+    async def _look(self, known: _Known) -> None:
+        known.stale = False
+        try:
+            known.container = await self._driver.inspect(known.uid)
+        except NotFound:
+            known.container = None
+
+    async def _step(self, known: _Known) -> bool:
+        """One decision, said and done. False: there was nothing to do. Raises DriverError."""
+        sight = self._sight(known)
+        step = decide(sight)
+        status = status_of(step, sight, datetime.now(UTC))
+        if status != known.status:
+            known.status = status
+            self._report(known)
+        if status.state in TERMINAL and step.do is Do.NOTHING:
+            self._withdraw(known)
+        if sight.waits_for and step.do is Do.NOTHING and status.state not in TERMINAL:
+            self._waiting.add(known.uid)
+        else:
+            self._waiting.discard(known.uid)
+        match step.do:
+            case Do.NOTHING:
+                return False
+            case Do.MAKE:
+                await self._make(known)
+            case Do.START:
+                await self._start(known)
+            case Do.STOP:
+                await self._stop(known, sight.grace)
+        return True
+
+    def _sight(self, known: _Known) -> Sight:
+        template = known.template
+        waits_for, grace, limit = "", _GRACE, ""
+        if template is not None:
+            grace = _seconds(template.stop_grace_period)
+            limit = str(template.resources.limits.memory or "")
+        if known.wanted and known.container is None and known.status.state not in TERMINAL:
+            waits_for = self._waits_for(known)
+        return Sight(
+            status=known.status,
+            wanted=known.wanted,
+            container=known.container,
+            waits_for=waits_for,
+            failure=known.failure,
+            grace=grace,
+            memory_limit=limit,
+        )
+
+    def _waits_for(self, known: _Known) -> str:
+        if known.task is None or known.template is None:
+            return "its revision, which the manager has not sent"
+        return self._materials.missing(known.task.metadata.namespace, known.template)
+
+    async def _make(self, known: _Known) -> None:
+        task, template = known.task, known.template
+        if task is None or template is None:
+            return
+        try:
+            async with asyncio.timeout(None) as known.pulling:
+                await self._driver.pull(template.image, lambda words: self._say(known, words))
+        except TimeoutError:
+            return  # not wanted any more
+        except EngineDown:
+            raise
+        except DriverError as error:
+            known.failure = Failure(TaskState.REJECTED, str(error))
+            return
+        finally:
+            known.pulling = None
+        try:
+            known.files = True
+            spec = self._spec(task, template)
+            known.container = await self._driver.create(spec)
+        except EngineDown:
+            raise
+        except (DriverError, Trouble) as error:
+            known.failure = Failure(TaskState.REJECTED, str(error))
+        except OSError as error:
+            words = f"its secrets or configs can't be written: {error.strerror}: {error.filename}"
+            known.failure = Failure(TaskState.FAILED, words)
+
+    def _spec(self, task: Task, template: TaskTemplate) -> ContainerSpec:
+        metadata = task.metadata
+        return ContainerSpec(
+            task_uid=metadata.uid,
+            task_name=metadata.name,
+            namespace=metadata.namespace,
+            service=task.spec.service,
+            slot=task.spec.slot,
+            hostname=template.hostname or metadata.name,
+            template=template,
+            files=self._materials.write(metadata.uid, metadata.namespace, template),
+        )
+
+    async def _start(self, known: _Known) -> None:
+        try:
+            known.container = await self._driver.start(known.uid)
+        except NotFound:
+            known.container = None
+        except EngineDown:
+            raise
+        except Refused as error:
+            known.failure = Failure(TaskState.REJECTED, f"it can't be started: {error}")
+        except DriverError as error:
+            known.failure = Failure(TaskState.FAILED, f"it could not be started: {error}")
+
+    async def _stop(self, known: _Known, grace: float) -> None:
+        try:
+            known.container = await self._driver.stop(known.uid, grace=grace)
+        except NotFound:
+            known.container = None
+
+    async def _clear(self, known: _Known) -> None:
+        """End what is gone, and forget it. Raises DriverError."""
+        if known.container is not None:
+            if known.container.phase is Phase.RUNNING:
+                await self._stop(known, self._sight(known).grace)
+            await self._driver.remove(known.uid)
+        self._withdraw(known)
+        self._waiting.discard(known.uid)
+        if known.gone:  # else it was assigned again meanwhile
+            self._known.pop(known.uid, None)
+            self._reporter.forget(known.uid)
+        else:
+            known.stale = True
+
+    def _withdraw(self, known: _Known) -> None:
+        if known.files:
+            known.files = False
+            self._materials.withdraw(known.uid)
+
+    def _retry_later(self, known: _Known, reason: str) -> None:
+        log.warning("trying again later", task=known.uid, reason=reason, after=known.retry_wait)
+        known.stale = True
+
+        def again() -> None:
+            known.retry = None
+            self._kick(known)
+
+        known.retry = asyncio.get_running_loop().call_later(known.retry_wait, again)
+        known.retry_wait = min(2 * known.retry_wait, _RETRY_LAST)
+
+    # Saying.
+
+    def _say(self, known: _Known, words: str) -> None:
+        if known.status.message != words:
+            known.status = msgspec.structs.replace(known.status, message=words)
+            self._report(known)
+
+    def _report(self, known: _Known) -> None:
+        if known.task is None or known.gone:
+            return
+        metadata = known.task.metadata
+        self._reporter.report(
+            StatusReport(
+                namespace=metadata.namespace,
+                name=metadata.name,
+                uid=known.uid,
+                status=known.status,
+            )
+        )
+
+
+def _seconds(duration: str) -> float:
+    try:
+        return parse_duration(duration)
+    except ValueError:
+        return _GRACE
