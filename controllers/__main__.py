@@ -114,10 +114,11 @@ def manager(
 @click.option("--key", required=True, type=click.Path(path_type=Path))
 @click.option("--driver", default="docker", type=click.Choice(["docker", "simulated"]))
 @click.option(
-    "--docker-socket",
-    default="/var/run/docker.sock",
+    "--docker-host",
+    default="unix:///var/run/docker.sock",
     show_default=True,
-    envvar="SKEP_DOCKER_SOCKET",
+    envvar="DOCKER_HOST",
+    help="The engine's socket.",
 )
 @click.option("--label", multiple=True, help="key=value, set when the node first registers.")
 def agent(
@@ -129,7 +130,7 @@ def agent(
     cert: Path,
     key: Path,
     driver: str,
-    docker_socket: str,
+    docker_host: str,
     label: tuple[str, ...],
 ) -> None:
     """Run the containers that managers assign to this node."""
@@ -144,7 +145,7 @@ def agent(
         cert=cert,
         key=key,
         driver=driver,
-        docker_socket=docker_socket,
+        docker_host=docker_host,
         labels=labels(label),
     )
     _run(lambda stop: serve_node(settings, stop))

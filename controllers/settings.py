@@ -44,7 +44,7 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True):
     cert: Path
     key: Path
     driver: str
-    docker_socket: str
+    docker_host: str
     labels: dict[str, str]
 
 

@@ -62,4 +62,6 @@ def _driver(settings: AgentSettings, cluster: str) -> Driver:
         return SimulatedDriver(cluster=cluster, node=settings.node)
     from controllers.agent.drivers.docker import DockerDriver
 
-    return DockerDriver(settings.docker_socket, cluster=cluster, node=settings.node)
+    return DockerDriver(
+        settings.docker_host, cluster=cluster, node=settings.node, run_dir=settings.run_dir
+    )
