@@ -1,0 +1,156 @@
+"""`ctl context`: which cluster, as whom, in which namespace. Keys are never shown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from api.ctl.errors import CtlError, NotFound
+from api.ctl.session import Session, verb
+from api.ctl.suggestions import contexts
+from api.ctl.table import Table
+
+if TYPE_CHECKING:
+    from api.context import Context, ContextFile
+
+
+@click.group("context")
+def command() -> None:
+    """Choose the cluster and namespace to work in."""
+
+
+@contextmanager
+def _file(*, write: bool = False) -> Iterator[ContextFile]:
+    """The context file, written back at the end where asked to. Raises CtlError."""
+    from api.context import ContextError, load, save
+
+    try:
+        file = load()
+        yield file
+        if write:
+            save(file)
+    except ContextError as error:
+        raise CtlError(str(error)) from None
+
+
+def _known(file: ContextFile, name: str) -> str:
+    """Raises NotFound."""
+    from api.context import ContextError
+
+    try:
+        file.select(name)
+    except ContextError as error:
+        raise NotFound(str(error)) from None
+    return name or file.current
+
+
+@verb("list")
+@click.option("-o", "--output", type=click.Choice(["name"]), help="name: names only.")
+def list_(session: Session, output: str | None) -> None:
+    """List the contexts; * marks the current one."""
+    with _file() as file:
+        names = sorted(file.contexts)
+        if output:
+            session.output.lines(names)
+            return
+        if not names:
+            session.output.note("there is no context yet; `ctl context import FILE` takes one in")
+            return
+        table = Table(["CURRENT", "NAME", "SERVER", "NAMESPACE"])
+        rows = [
+            [
+                "*" if name == file.current else "",
+                name,
+                file.contexts[name].server,
+                file.contexts[name].namespace,
+            ]
+            for name in names
+        ]
+        session.output.lines(table.lines(rows))
+
+
+@verb("use")
+@click.argument("name", shell_complete=contexts)
+def use(session: Session, name: str) -> None:
+    """Make another context the current one."""
+    with _file(write=True) as file:
+        file.use(_known(file, name))
+    session.output.data(f"context/{name} in use")
+
+
+@verb("import")
+@click.argument("path", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--name", default="", help="What to call it here; default: as it is called there.")
+def import_(session: Session, path: Path, name: str) -> None:
+    """Take in a context from a file, such as a manager's admin.yaml, and use it.
+
+    The file's own current context is taken. One of the same name is replaced.
+    """
+    from api.context import load
+
+    with _file(write=True) as file:
+        if not path.exists():
+            raise CtlError(f"{path} does not exist")
+        taken = file.import_from(load(path), name)
+    session.output.data(f"context/{taken} imported and in use")
+
+
+@verb("show")
+@click.argument("name", required=False, default="", shell_complete=contexts)
+def show(session: Session, name: str) -> None:
+    """Show a context: server, namespace, and whom its certificate names."""
+    with _file() as file:
+        name = _known(file, name or session.context_name)
+        context = file.contexts[name]
+    lines = {
+        "name": name,
+        "server": context.server,
+        "namespace": session.given_namespace or context.namespace,
+        **_certificate(context),
+    }
+    session.output.lines(f"{key}: {value}" for key, value in lines.items())
+
+
+def _certificate(context: Context) -> dict[str, str]:
+    """Whom it names and until when, as far as it can be read."""
+    from cryptography import x509
+
+    try:
+        certificate = x509.load_pem_x509_certificate(context.cert.encode())
+    except ValueError:
+        return {"identity": "the certificate can't be read"}
+    return {
+        "identity": certificate.subject.rfc4514_string(),
+        "expires": certificate.not_valid_after_utc.isoformat().replace("+00:00", "Z"),
+    }
+
+
+@verb("delete")
+@click.argument("name", shell_complete=contexts)
+def delete(session: Session, name: str) -> None:
+    """Forget a context. The cluster goes on."""
+    with _file(write=True) as file:
+        file.remove(_known(file, name))
+        current = file.current
+    session.output.data(f"context/{name} deleted")
+    if current:
+        session.output.note(f"the current context is now {current}")
+
+
+@verb("set")
+@click.argument("what", type=click.Choice(["namespace", "server"]))
+@click.argument("value")
+def set_(session: Session, what: str, value: str) -> None:
+    """Change the namespace or the server of the current context (or that of --context)."""
+    with _file(write=True) as file:
+        name = _known(file, session.context_name)
+        setattr(file.contexts[name], what, value)
+    session.output.data(f"context/{name} {what} set to {value}")
+
+
+for _command in (list_, use, import_, show, set_, delete):
+    command.add_command(_command)

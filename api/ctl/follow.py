@@ -1,0 +1,162 @@
+"""Waiting for objects: level, not edge. An object is looked at, then watched from there.
+
+Waiting ends when all objects are as wanted, or with TimedOut, which says of each that is not why.
+A deadline is the loop's, so virtual time works.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import click
+
+from api.ctl.errors import NotFound, TimedOut
+from api.ctl.output import Output
+from api.ctl.resources import Target
+from api.ctl.wanted import Wanted
+from api.types.quantity import parse_duration
+
+if TYPE_CHECKING:
+    from api.client import Client
+
+Document = dict[str, Any]
+
+DEFAULT_TIMEOUT = "5m"
+
+
+class WaitOptions(NamedTuple):
+    wait: bool
+    timeout: float  # seconds
+
+
+class Duration(click.ParamType[float]):
+    """`30s`, `5m`, `1m30s`, or seconds."""
+
+    name = "duration"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        if isinstance(value, int | float):
+            return float(value)
+        try:
+            return float(value) if value.isdigit() else parse_duration(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+def wait_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """--wait and --timeout, handed on as `wait: WaitOptions`."""
+
+    @functools.wraps(function)
+    def joined(*args: Any, wait: bool, timeout: float, **kwargs: Any) -> Any:
+        return function(*args, wait=WaitOptions(wait, timeout), **kwargs)
+
+    for option in (
+        click.option(
+            "--timeout",
+            type=Duration(),
+            default=DEFAULT_TIMEOUT,
+            show_default=True,
+            help="How long to wait.",
+        ),
+        click.option("--wait", is_flag=True, help="Wait until it is in effect."),
+    ):
+        joined = option(joined)
+    return joined
+
+
+async def wait_until(
+    output: Output,
+    client: Client,
+    targets: Sequence[Target],
+    namespace: str,
+    wanted: Wanted,
+    timeout: float,
+    *,
+    say: bool = True,
+) -> None:
+    """Until all are as wanted. `say` tells progress on stderr. Raises TimedOut, NotFound."""
+    watched = [Watched(target, namespace, wanted) for target in targets]
+    teller = Teller(output) if say else None
+    try:
+        async with asyncio.timeout(timeout), asyncio.TaskGroup() as group:
+            for each in watched:
+                group.create_task(each.follow(client, teller))
+    except TimeoutError:
+        raise _too_late(watched, timeout) from None
+    except BaseExceptionGroup as errors:
+        # What went wrong with one ends the wait for all, and is what the user wants to read.
+        raise errors.exceptions[0] from None
+
+
+class Teller:
+    """Says how far each object is, when that changes."""
+
+    def __init__(self, output: Output) -> None:
+        self._output = output
+        self._last: dict[str, str] = {}
+
+    def tell(self, title: str, words: str) -> None:
+        if words and self._last.get(title) != words:
+            self._last[title] = words
+            self._output.note(f"{title}: {words}")
+
+
+class Watched:
+    """One object, and whether it is as wanted."""
+
+    def __init__(self, target: Target, namespace: str, wanted: Wanted) -> None:
+        self.target = target
+        self.namespace = namespace if target.kind.namespaced else ""
+        self.wanted = wanted
+        self.obj: Document | None = None
+        self.met = False
+
+    @property
+    def title(self) -> str:
+        return str(self.target)
+
+    @property
+    def why_not(self) -> str:
+        return self.wanted.why_not(self.obj)
+
+    async def follow(self, client: Client, teller: Teller | None) -> None:
+        listing = await client.list(self.target.kind, self.namespace, field_selector=self._selector)
+        self._look(listing.items[0] if listing.items else None, teller)
+        if self.met:
+            return
+        if self.obj is None and not self.wanted.absence:
+            where = f"{self.namespace}/" if self.namespace else ""
+            kind = self.target.kind.name.lower()
+            raise NotFound(f"{kind} {where}{self.target.name} does not exist")
+        changes = client.watch(
+            self.target.kind,
+            self.namespace,
+            resource_version=listing.resource_version,
+            field_selector=self._selector,
+        )
+        async for change in changes:
+            self._look(None if change.type == "DELETED" else change.object, teller)
+            if self.met:
+                return
+
+    @property
+    def _selector(self) -> str:
+        return f"metadata.name={self.target.name}"
+
+    def _look(self, obj: Document | None, teller: Teller | None) -> None:
+        self.obj = obj
+        self.met = self.wanted.met(obj)
+        if teller is not None and not self.met:
+            teller.tell(self.title, self.why_not)
+
+
+def _too_late(watched: Sequence[Watched], timeout: float) -> TimedOut:
+    late = [each for each in watched if not each.met]
+    reasons = "; ".join(f"{each.title}: {each.why_not or 'not yet'}" for each in late[:5])
+    more = f"; and {len(late) - 5} more" if len(late) > 5 else ""
+    return TimedOut(f"not {watched[0].wanted.words} within {timeout:g} s: {reasons}{more}")

@@ -1,0 +1,180 @@
+"""`ctl logs`: what tasks print."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, NamedTuple
+
+import click
+
+from api.ctl import tasks
+from api.ctl.errors import CtlError
+from api.ctl.follow import Duration
+from api.ctl.output import paint
+from api.ctl.session import Session, refusal, verb
+from api.ctl.suggestions import names_of
+from api.types.kinds import SERVICE, TASK
+
+if TYPE_CHECKING:
+    from api.client import Client
+
+_COLOURS = ("cyan", "green", "yellow", "magenta", "blue", "bright_cyan", "bright_green")
+_NOT_YET = frozenset({"New", "Pending", "Assigned", "Accepted", "Preparing", "Ready"})
+
+
+class _What(NamedTuple):
+    follow: bool
+    tail: int
+    since: str
+    timestamps: bool
+
+
+@verb("logs")
+@click.argument("what", shell_complete=names_of("task", slashed="service"))
+@click.option("-f", "--follow", is_flag=True, help="Go on with what comes, until Ctrl-C.")
+@click.option("--tail", type=int, default=-1, help="Only the last lines, of each task.")
+@click.option("--since", type=Duration(), help="Only what is younger, as in 10m.")
+@click.option("--timestamps", is_flag=True, help="When each line was printed.")
+@click.option("--prefix/--no-prefix", default=None, help="Name the task before each line.")
+def command(
+    session: Session,
+    what: str,
+    follow: bool,
+    tail: int,
+    since: float | None,
+    timestamps: bool,
+    prefix: bool | None,
+) -> None:
+    """Show the output of a task, or of all tasks of a service.
+
+    \b
+    ctl logs web-1-x7k2p --tail 20
+    ctl logs service/web -f
+    """
+    kind, name = tasks.parse(what)
+    start = "" if since is None else (datetime.now(UTC) - timedelta(seconds=since)).isoformat()
+    wanted = _What(follow, tail, start, timestamps)
+    namespace = session.namespace
+
+    async def work(client: Client) -> None:
+        if kind is TASK:
+            printer = _Printer(session, name if prefix else "", 0)
+            await _copy(client, namespace, name, wanted, printer)
+        else:
+            service = _Service(session, client, namespace, name, wanted, prefix is not False)
+            await service.run()
+
+    session.run(work)
+
+
+async def _copy(
+    client: Client, namespace: str, task: str, wanted: _What, printer: _Printer
+) -> None:
+    output = client.logs(
+        namespace,
+        task,
+        follow=wanted.follow,
+        tail=wanted.tail,
+        since=wanted.since,
+        timestamps=wanted.timestamps,
+    )
+    async for part in output:
+        printer.write(part)
+    printer.end()
+
+
+class _Service:
+    """All tasks of a service: those there are and, when following, those that come."""
+
+    def __init__(
+        self,
+        session: Session,
+        client: Client,
+        namespace: str,
+        name: str,
+        wanted: _What,
+        prefix: bool,
+    ) -> None:
+        self._session = session
+        self._client = client
+        self._namespace = namespace
+        self._name = name
+        self._wanted = wanted
+        self._prefix = prefix
+        self._seen: set[str] = set()
+
+    async def run(self) -> None:
+        """Raises ApiError for no such service."""
+        await self._client.get(SERVICE, self._namespace, self._name)
+        selector = f"spec.service={self._name}"
+        listing = await self._client.list(TASK, self._namespace, field_selector=selector)
+        there = sorted(
+            listing.items, key=lambda task: str(task["metadata"].get("creationTimestamp"))
+        )
+        if not self._wanted.follow:
+            for task in there:
+                await self._one(task)
+            return
+        async with asyncio.TaskGroup() as group:
+            for task in there:
+                group.create_task(self._one(task))
+            changes = self._client.watch(
+                TASK,
+                self._namespace,
+                resource_version=listing.resource_version,
+                field_selector=selector,
+            )
+            async for change in changes:
+                if change.type != "DELETED":
+                    group.create_task(self._one(change.object))
+
+    async def _one(self, task: dict[str, object]) -> None:
+        """One task's output, once it has any; a task that can't be read is said, not fatal."""
+        from api.client import ApiError, ClientError
+
+        name, state = str(_at(task, "metadata", "name")), str(_at(task, "status", "state"))
+        if name in self._seen or state in _NOT_YET:
+            return
+        self._seen.add(name)
+        printer = _Printer(self._session, name if self._prefix else "", len(self._seen))
+        try:
+            await _copy(self._client, self._namespace, name, self._wanted, printer)
+        except ApiError as error:
+            self._session.output.warning(f"{name}: {refusal(error).message}")
+        except ClientError as error:
+            raise CtlError(str(error)) from error
+
+
+def _at(obj: dict[str, object], *path: str) -> object:
+    value: object = obj
+    for name in path:
+        value = value.get(name, "") if isinstance(value, dict) else ""
+    return value
+
+
+class _Printer:
+    """Bytes as they come, or whole lines behind the task's name."""
+
+    def __init__(self, session: Session, name: str, number: int) -> None:
+        colour = _COLOURS[number % len(_COLOURS)]
+        shown = paint(name, colour, on=session.output.colour)
+        self._prefix = f"{shown} | ".encode() if name else b""
+        self._rest = b""
+
+    def write(self, data: bytes) -> None:
+        if not self._prefix:
+            self._out(data)
+            return
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        self._out(b"".join(self._prefix + line + b"\n" for line in lines))
+
+    def end(self) -> None:
+        if self._rest:
+            self._out(self._prefix + self._rest + b"\n")
+            self._rest = b""
+
+    def _out(self, data: bytes) -> None:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()

@@ -1,0 +1,63 @@
+"""`ctl restart`: new tasks for the same service, replaced as its update policy says."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from api.ctl.errors import Usage
+from api.ctl.follow import WaitOptions, wait_options, wait_until
+from api.ctl.resources import Target, targets
+from api.ctl.scale import kind_is_service
+from api.ctl.session import Session, verb
+from api.ctl.suggestions import names_of
+from api.ctl.wanted import IN_EFFECT
+from api.types.columns import field
+from api.types.kinds import SERVICE
+
+if TYPE_CHECKING:
+    from api.client import Client
+
+
+@verb("restart")
+@click.argument("what", nargs=-1, required=True, shell_complete=names_of("service"))
+@wait_options
+def command(session: Session, what: tuple[str, ...], wait: WaitOptions) -> None:
+    """Replace all tasks of services, as an update of the same content.
+
+    \b
+    ctl restart web worker
+    ctl restart service/web --wait
+    """
+    wanted = parse(what)
+    namespace = session.namespace
+
+    async def work(client: Client) -> None:
+        for target in wanted:
+            service = await client.get(SERVICE, namespace, target.name)
+            count = int(field(service, "spec", "template", "forceUpdate") or 0) + 1
+            # The version makes two restarts at once two restarts, or one conflict: never one.
+            version = service["metadata"]["resourceVersion"]
+            patch = {
+                "metadata": {"resourceVersion": version},
+                "spec": {"template": {"forceUpdate": count}},
+            }
+            await client.patch(SERVICE, namespace, target.name, patch)
+            session.output.data(f"service/{target.name} restarted")
+        if wait.wait:
+            await wait_until(session.output, client, wanted, namespace, IN_EFFECT, wait.timeout)
+
+    session.run(work)
+
+
+def parse(words: tuple[str, ...]) -> list[Target]:
+    """`web db`, `service web db` or `service/web`. Raises Usage."""
+    names = words[1:] if len(words) > 1 and kind_is_service(words[0]) else words
+    if any("/" in name for name in names):
+        found = [target for name in names for target in targets([name])]
+        other = next((target for target in found if target.kind is not SERVICE), None)
+        if other is not None:
+            raise Usage(f"{other} can't be restarted: only services can")
+        return found
+    return [Target(SERVICE, name) for name in names]

@@ -1,0 +1,159 @@
+"""One run of `ctl`: which cluster it talks to, as whom, in which namespace.
+
+The context file is read, and the client made, only when a verb asks for them: `explain`,
+`completion` and `context` work without a cluster. Every failure of the connection or of the API
+becomes one of `api.ctl.errors` here, with what to do about it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from api.ctl.errors import Conflict, CtlError, Invalid, NotFound, Unreachable
+from api.ctl.output import Output
+
+if TYPE_CHECKING:
+    from api.client import ApiError, Client
+    from api.context import Context
+
+T = TypeVar("T")
+
+
+class Session:
+    """What the global options say, and what follows from them."""
+
+    def __init__(self, output: Output) -> None:
+        self.output = output
+        self.context_name = ""
+        self.given_namespace = ""
+        self.server = ""
+        self.verbose = False
+
+    @cached_property
+    def context(self) -> Context:
+        """The context in use. Raises CtlError."""
+        from api.context import ContextError, load
+
+        try:
+            chosen = load().select(self.context_name or os.environ.get("SKEP_CONTEXT", ""))
+        except ContextError as error:
+            raise CtlError(str(error)) from None
+        if self.server:
+            chosen.server = self.server
+        return chosen
+
+    @property
+    def namespace(self) -> str:
+        """Given with -n, else the context's."""
+        return self.given_namespace or self.context.namespace
+
+    def run(self, work: Callable[[Client], Awaitable[T]]) -> T:
+        """Do `work` with a client. Raises CtlError."""
+        return asyncio.run(self._with_client(work))
+
+    async def _with_client(self, work: Callable[[Client], Awaitable[T]]) -> T:
+        from api.client import ApiError, ClientError
+        from api.pki import PkiError
+
+        if self.verbose:
+            self.output.note(f"talking to {self.context.server}, namespace {self.namespace}")
+        try:
+            async with self.context.client() as client:
+                return await work(client)
+        except ApiError as error:
+            raise refusal(error) from error
+        except ClientError as error:
+            raise unreachable(self.context.server, str(error)) from error
+        except PkiError as error:
+            raise CtlError(
+                f"the certificate in this context can't be used: {error}",
+                "import the manager's admin.yaml again with `ctl context import FILE`",
+            ) from error
+
+
+def refusal(error: ApiError) -> CtlError:
+    """What the API answered, as the error it is for the user."""
+    kinds: dict[int, type[CtlError]] = {404: NotFound, 409: Conflict, 422: Invalid}
+    message = error.message or f"the server answered {error.code} {error.reason}"
+    if error.code == 422:
+        return Invalid(message)
+    if error.code == 503:
+        return Unreachable(message)
+    return kinds.get(error.code, CtlError)(message)
+
+
+def unreachable(server: str, why: str) -> Unreachable:
+    return Unreachable(
+        f"no manager answers at {server}: {why}",
+        "is it running? (hack/up starts one; `ctl context show` says where ctl looks)",
+    )
+
+
+def _set(attribute: str) -> Callable[[click.Context, click.Parameter, Any], Any]:
+    def callback(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
+        session = ctx.find_object(Session)
+        if session is not None and value:
+            setattr(session, attribute, value)
+        return value
+
+    return callback
+
+
+def global_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that every verb takes, before and after its name."""
+    from api.ctl.suggestions import contexts, namespaces
+
+    options = (
+        click.option(
+            "-n",
+            "--namespace",
+            metavar="NAME",
+            shell_complete=namespaces,
+            help="Work in this namespace, not the context's.",
+            expose_value=False,
+            callback=_set("given_namespace"),
+        ),
+        click.option(
+            "--context",
+            metavar="NAME",
+            shell_complete=contexts,
+            help="Use this context, not the current one.",
+            expose_value=False,
+            callback=_set("context_name"),
+        ),
+        click.option(
+            "--server",
+            metavar="URL",
+            help="Ask this manager, with the context's certificate.",
+            expose_value=False,
+            callback=_set("server"),
+        ),
+        click.option(
+            "-v",
+            "--verbose",
+            is_flag=True,
+            help="Say on stderr what is done.",
+            expose_value=False,
+            callback=_set("verbose"),
+        ),
+    )
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def verb(name: str, **settings: Any) -> Callable[[Callable[..., None]], click.Command]:
+    """A command of `ctl`; its function gets the Session first."""
+
+    def decorate(function: Callable[..., None]) -> click.Command:
+        with_session: Callable[..., None] = click.pass_obj(function)
+        make: Callable[[Callable[..., None]], click.Command] = click.command(name, **settings)
+        return make(global_options(with_session))
+
+    return decorate

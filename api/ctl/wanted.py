@@ -1,0 +1,155 @@
+"""What can be waited for: pure predicates over an object as it is now, None where it is not.
+
+delete                        it is gone
+create                        it exists
+condition=Available[=True]    a condition has that status, for the spec as it is now
+jsonpath={.path}[=value]      a path gives that value; without a value: gives any
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from api.ctl import jsonpath
+from api.ctl.errors import Usage
+from api.types.columns import condition, desired_replicas, field
+
+Document = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One thing to wait for. `words` name it, in messages."""
+
+    words: str
+    met: Callable[[Document | None], bool]
+    # What keeps it from being met, in words, as far as the object says.
+    why_not: Callable[[Document | None], str] = lambda obj: (
+        "" if obj is not None else "it does not exist"
+    )
+    # For these, that the object does not exist is not an error but the point.
+    absence: bool = False
+
+
+def parse(text: str) -> Wanted:
+    """What `--for` says. Raises Usage."""
+    lower = text.lower()
+    if lower == "delete":
+        return Wanted("deleted", lambda obj: obj is None, _why_not_deleted, absence=True)
+    if lower == "create":
+        return Wanted("created", lambda obj: obj is not None, absence=True)
+    kind, _, rest = text.partition("=")
+    if kind == "condition" and rest:
+        return _condition(rest)
+    if kind == "jsonpath" and rest:
+        return _jsonpath(rest)
+    raise Usage(
+        f"--for={text} is nothing that can be waited for",
+        "write delete, create, condition=NAME[=STATUS] or jsonpath='{.path}'=VALUE",
+    )
+
+
+def _condition(text: str) -> Wanted:
+    kind, _, status = text.partition("=")
+    status = status or "True"
+
+    def found(obj: Document | None) -> dict[str, Any]:
+        for item in field(obj or {}, "status", "conditions") or []:
+            if str(item.get("type", "")).lower() == kind.lower():
+                return dict(item)
+        return {}
+
+    def met(obj: Document | None) -> bool:
+        if obj is None or not observed(obj):
+            return False
+        return str(found(obj).get("status", "")).lower() == status.lower()
+
+    def why_not(obj: Document | None) -> str:
+        if obj is None:
+            return "it does not exist"
+        item = found(obj)
+        if not item:
+            return f"it has no condition {kind}"
+        return f"{kind} is {item.get('status')}: {item.get('message') or item.get('reason')}"
+
+    return Wanted(f"condition {kind}={status}", met, why_not)
+
+
+def _jsonpath(text: str) -> Wanted:
+    """`{.a.b}=value`: the value follows the closing brace, so that paths may hold `==`."""
+    brace = text.rfind("}")
+    where, equals, value = text[: brace + 1], text[brace + 1 : brace + 2], text[brace + 2 :]
+    if brace < 0:
+        where, equals, value = text.partition("=")
+    path = jsonpath.path(where)
+    value = value.strip("'\"")
+
+    def values(obj: Document | None) -> list[str]:
+        return [] if obj is None else [jsonpath.shown(each) for each in path.find(obj)]
+
+    def met(obj: Document | None) -> bool:
+        found = values(obj)
+        return value in found if equals else any(found)
+
+    def why_not(obj: Document | None) -> str:
+        if obj is None:
+            return "it does not exist"
+        return f"{where} is {' '.join(values(obj)) or 'not there'}"
+
+    return Wanted(f"{where} = {value}" if equals else f"{where} there", met, why_not)
+
+
+def _why_not_deleted(obj: Document | None) -> str:
+    finalizers = field(obj or {}, "metadata", "finalizers") or []
+    if finalizers:
+        return f"it waits for {', '.join(finalizers)}"
+    return "it still exists"
+
+
+def observed(obj: Document) -> bool:
+    """Whether its controller has seen the spec as it is now, as far as the object says."""
+    seen = field(obj, "status", "observedGeneration")
+    if seen is None:
+        # Zero is left out, so a service without it has not been seen by its controller at all.
+        return obj.get("kind") != "Service"
+    return int(seen) >= int(field(obj, "metadata", "generation") or 0)
+
+
+def up_to_date(obj: Document | None) -> bool:
+    """Whether what was applied is in effect: of a service, that all its tasks run as it says now.
+
+    Other kinds are in effect when they are written.
+    """
+    if obj is None:
+        return False
+    if obj.get("kind") != "Service":
+        return True
+    status = obj.get("status") or {}
+    wanted = desired_replicas(obj)
+    return (
+        observed(obj)
+        and condition(obj, "Available").get("status") == "True"
+        and int(status.get("updated") or 0) >= wanted
+        and int(status.get("running") or 0) >= wanted
+    )
+
+
+def progress(obj: Document | None) -> str:
+    """How far a service is, for people who wait for it."""
+    if obj is None:
+        return "gone"
+    status = obj.get("status") or {}
+    wanted = desired_replicas(obj)
+    if not observed(obj):
+        return "waits for its controller"
+    words = f"{status.get('updated') or 0}/{wanted} running"
+    for kind in ("Available", "Progressing"):
+        item = condition(obj, kind)
+        if item.get("status") == "False" and item.get("message"):
+            return f"{words}: {item['message']}"
+    return words
+
+
+IN_EFFECT = Wanted("in effect", up_to_date, progress)
