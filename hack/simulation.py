@@ -31,13 +31,13 @@ from typing import Any
 
 import local
 import uvloop
-from controllers.agent.agent import Agent
 from measure import Row, Usage, report, row, say, version_of
 
 from api.client import Client, ClientError
 from api.context import load
 from api.pki import Authority, Role, client_context
 from api.types.kinds import NAMESPACE, NODE, SERVICE, TASK
+from controllers.agent.agent import Agent
 from controllers.agent.drivers.simulated import SimulatedDriver
 
 PER_SERVICE = 1_000

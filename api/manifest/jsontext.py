@@ -12,9 +12,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from api.manifest.problem import Fault
-from api.manifest.values import NotInJSON, decimal, whole
-from api.manifest.yamltext import MAX_DEPTH, Parsed
-from api.schema import Code, quoted
+from api.manifest.values import MAX_DEPTH, NotInJSON, decimal, whole
+from api.manifest.wording import too_deep
+from api.manifest.yamltext import Parsed
+from api.schema import quoted
 
 _SPACE = re.compile(r"[ \t\r\n]*")
 _PAIR = re.compile(r"\\u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})")
@@ -77,7 +78,7 @@ def as_yaml(text: str) -> str:
 
 
 def _too_deep(line: int, column: int) -> Fault:
-    return Fault(line, column, f"nested deeper than {MAX_DEPTH} levels", code=Code.TOO_LONG)
+    return too_deep(line, column)
 
 
 def _after_space(text: str, at: int) -> int:

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import re
 
+# Of lists and mappings, in YAML and in JSON.
+MAX_DEPTH = 100
 # Only text that begins with one of these can be anything but text.
 STARTS = frozenset("0123456789+-.~nNtTfF")
 

@@ -7,6 +7,8 @@ import re
 import yaml
 
 from api.manifest.problem import Fault
+from api.manifest.values import MAX_DEPTH
+from api.schema import Code
 
 _TAB_INDENT = re.compile(r"[ ]*\t")
 _QUOTE = 'put the value in quotes if it is text: "…"'
@@ -23,6 +25,9 @@ def explained(error: yaml.MarkedYAMLError, text: str, first_line: int) -> Fault:
         # The parsers place the end of a text that has no last line feed on a line of its own.
         line, column = line - 1, len(text) - text.rfind("\n") - 1
     tab = _tab_line(text, line, start)
+    if "nesting depth" in (error.problem or ""):
+        # libyaml's own limit, which its look-ahead may meet before ours is asked.
+        return too_deep(first_line + line + 1, column + 1)
     if tab is not None:
         line, column = tab
         message, hint = "a tab indents this line, and YAML takes only spaces", "use spaces"
@@ -33,6 +38,10 @@ def explained(error: yaml.MarkedYAMLError, text: str, first_line: int) -> Fault:
     elif "Unicode character escape" in (error.problem or ""):
         hint = "write the character itself, or \\UXXXXXXXX"
     return Fault(first_line + line + 1, column + 1, message, hint)
+
+
+def too_deep(line: int, column: int) -> Fault:
+    return Fault(line, column, f"nested deeper than {MAX_DEPTH} levels", code=Code.TOO_LONG)
 
 
 def _words(problem: str, context: str, opened: int) -> tuple[str, str]:

@@ -29,14 +29,13 @@ from yaml.events import (
 )
 
 from api.manifest.problem import Fault
-from api.manifest.values import STARTS, NotInJSON, Scalar, in_env, plain
+from api.manifest.values import MAX_DEPTH, STARTS, NotInJSON, Scalar, in_env, plain
 from api.manifest.wording import explained
 from api.schema import Code, Path, quoted
 
 # The C parser is some seven times faster; without it all works the same.
 PARSER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
-MAX_DEPTH = 100
 # After so many errors the rest of a file is not read: it is probably no YAML at all.
 MAX_FAULTS = 100
 # What aliases may add to a document, in characters and 16 for each value.

@@ -1,10 +1,11 @@
 """Validation, defaults and documentation of objects, all from the files in schemas/v1.
 
-The model: the JSON Schema files are the only source. They are read once (`files`), compiled once
-a kind to closures (`compiler`, `defaults`), and used many times. Rules between fields that JSON
-Schema can't say are code (`rules`) and speak with the same voice. Everything takes and gives
-plain JSON values, so that what a user wrote is kept as it was written; the typed structs of
-`api.types` are only ever decoded from objects that passed here.
+The model: the JSON Schema files are the only source, read once (`files`). Two libraries check
+objects by them: jsonschema-rs says yes to valid ones in microseconds (`quick`), and for the rest
+jsonschema finds everything wrong (`errors`), which is put in words (`words`). Rules between
+fields that JSON Schema can't say are code (`rules`) and speak with the same voice. Everything
+takes and gives plain JSON values, so that what a user wrote is kept as it was written; the typed
+structs of `api.types` are only ever decoded from objects that passed here.
 
     validate(obj)    everything that is wrong with it, in words, with paths; never raises
     default(obj)     a copy with the schema's defaults filled in
@@ -15,17 +16,20 @@ plain JSON values, so that what a user wrote is kept as it was written; the type
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-from api.schema.compiler import Check, Compiler
 from api.schema.defaults import Fill, compile_defaults
-from api.schema.files import for_kind, resolved
+from api.schema.files import Schema, for_kind, resolved
 from api.schema.problem import Code, Path, Problem, field_path, nearest, quoted, shown, sort_of
+from api.schema.quick import accepts
 from api.schema.reference import Field, UnknownField, explain
 from api.schema.rules import RULES, decode_base64
 from api.types.kinds import BY_NAME, KINDS, kind_for
 from api.types.meta import API_GROUP, API_VERSION
+
+Find = Callable[[object], list[Problem]]
 
 __all__ = [
     "Code",
@@ -59,7 +63,7 @@ def validate(obj: object) -> list[Problem]:
     if not isinstance(kind, str) or kind not in BY_NAME:
         return _envelope(obj)
     found = _version(obj)
-    problems = _check(kind)(obj) or []
+    problems = [] if accepts(kind, obj) else _problems(kind)(obj)
     # The schema says the same of apiVersion in fewer words.
     found += [each for each in problems if each.path != ("apiVersion",)] if found else problems
     if kind in RULES:
@@ -104,8 +108,15 @@ def payload(obj: dict[str, Any]) -> dict[str, bytes]:
 
 
 @cache
-def _check(kind: str) -> Check:
-    return Compiler(resolved(kind)).check
+def _problems(kind: str) -> Find:
+    return _finder(resolved(kind))
+
+
+def _finder(node: Schema) -> Find:
+    # jsonschema takes a tenth of a second to import: only who has made a mistake waits for it.
+    from api.schema.words import Wording
+
+    return Wording(node).problems
 
 
 @cache
@@ -129,21 +140,17 @@ def _meant_kinds() -> dict[str, str]:
 
 
 @cache
-def _envelope_check() -> Check:
+def _envelope_problems() -> Find:
     metadata = dict(resolved("Service")["properties"]["metadata"])
     metadata["properties"] = {**metadata["properties"], "name": {"type": "string", "minLength": 1}}
-    return Compiler(
-        {
-            "type": "object",
-            "required": ["metadata"],
-            "properties": {"metadata": metadata},
-        }
-    ).check
+    return _finder(
+        {"type": "object", "required": ["metadata"], "properties": {"metadata": metadata}}
+    )
 
 
 def _envelope(obj: dict[Any, Any]) -> list[Problem]:
     """What can be said of an object whose kind is not known."""
-    return [*_version(obj), _kind_problem(obj), *(_envelope_check()(obj) or [])]
+    return [*_version(obj), _kind_problem(obj), *_envelope_problems()(obj)]
 
 
 def _version(obj: dict[Any, Any]) -> list[Problem]:

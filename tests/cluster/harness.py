@@ -99,7 +99,8 @@ class Cluster:
             "agent",
             *("agent", "--data-dir", str(self.home / "agent")),
             *("--run-dir", str(self.home / "run"), "--node", self.node),
-            *("--server", f"https://127.0.0.1:{self.port}", "--docker-host", f"unix://{self.socket}"),
+            *("--server", f"https://127.0.0.1:{self.port}"),
+            *("--docker-host", f"unix://{self.socket}"),
             *("--ca", str(keys / "ca.crt"), "--cert", str(keys / "node.crt")),
             *("--key", str(keys / "node.key")),
         )

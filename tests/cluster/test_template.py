@@ -175,7 +175,7 @@ def test_secrets(full: Inside) -> None:
     assert full.mode("/run/secrets/only-b") == "444 1000 999"
     assert full.run("cat /srv/elsewhere") == "the only one"
     assert full.mode("/srv/elsewhere") == "440 0 1000"
-    for path in ("/run/secrets/single", "/srv/elsewhere", "/run/secrets/several"):
+    for path in ("/run/secrets", "/srv/elsewhere"):
         mount = full.mount(path)
         assert mount[2] == "tmpfs"
         assert "ro" in mount[3].split(",")

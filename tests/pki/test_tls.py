@@ -38,9 +38,7 @@ class Handshake:
                 return
 
 
-def handshake(
-    client: ssl.SSLContext, server: ssl.SSLContext, name: str = "localhost"
-) -> Handshake:
+def handshake(client: ssl.SSLContext, server: ssl.SSLContext, name: str = "localhost") -> Handshake:
     made = Handshake(client, server, name)
     made.run()
     return made
@@ -72,7 +70,7 @@ def test_older_tls_is_refused(authority: Authority) -> None:
 
 def test_a_client_without_a_certificate_is_refused(authority: Authority) -> None:
     nobody = ssl.create_default_context(cadata=authority.ca_pem)
-    with pytest.raises(ssl.SSLError, match="(?i)certificate"):
+    with pytest.raises(ssl.SSLError, match=r"(?i)certificate"):
         handshake(nobody, manager(authority))
 
 
@@ -96,7 +94,7 @@ def test_a_node_cannot_pose_as_the_server(authority: Authority) -> None:
 
 
 def test_a_server_under_another_name_is_refused(authority: Authority) -> None:
-    with pytest.raises(ssl.SSLCertVerificationError, match="(?i)hostname"):
+    with pytest.raises(ssl.SSLCertVerificationError, match=r"(?i)hostname"):
         handshake(admin(authority), manager(authority), "elsewhere.example.com")
 
 

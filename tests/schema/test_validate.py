@@ -9,13 +9,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from api.schema import Code, Problem, default, for_kind, settle, validate
-from api.types.kinds import KINDS, SERVICE
+from api.types.kinds import BY_NAME, KINDS, SERVICE
 from controllers.placement import constraints
 from tests.schema.objects import JUNK, minimal, service, templated
+from tests.schema.test_standard import agreed
 
 
 def said(obj: Any) -> list[str]:
-    return [str(problem) for problem in validate(obj)]
+    """What people are told; the quick yes must never be a yes to it."""
+    problems = validate(obj)
+    if isinstance(obj, dict) and obj.get("kind") in BY_NAME:
+        agreed(obj["kind"], obj)
+    return [str(problem) for problem in problems]
 
 
 @pytest.mark.parametrize("kind", [kind.name for kind in KINDS])
@@ -297,6 +302,21 @@ def test_nothing_raises_whatever_the_shape(obj: Any) -> None:
         filled = default(obj)
         assert default(filled) == filled
         assert settle(obj, obj) == obj
+
+
+def test_values_too_large_to_show_are_refused() -> None:
+    deep: list[Any] = []
+    for _ in range(5000):
+        deep = [deep]
+    values: list[Any] = [1 << 20000, deep, {"a": deep}]
+    for value in values:
+        for obj in (service(replicas=value, mode=value), templated(image=value, command=[value])):
+            assert len(validate(obj)) == 2
+
+
+def test_a_field_that_must_go_is_also_told_that_it_is_wrong() -> None:
+    codes = [problem.code for problem in validate(service(mode="global", replicas="x"))]
+    assert sorted(codes) == [Code.FORBIDDEN, Code.TYPE]
 
 
 def test_keys_that_are_no_text_are_a_problem() -> None:
