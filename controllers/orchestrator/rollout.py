@@ -155,6 +155,7 @@ class Rollout:
                 self.decision.look_again((judged.at - self._world.now).total_seconds())
                 return
         self._note_end(ended)
+        self.stop(ended)  # it is history now, as its desired state tells people
         own = ended.status.state is not TaskState.ORPHANED
         self._create(slot, self._grant(slot), ended.spec.restarts + own)
 

@@ -208,6 +208,12 @@ class Cluster:
         words = ["ps", "-q", "--no-trunc", "--filter", label]
         return set(self.docker(*words, *(["-a"] if every else [])).split())
 
+    def running_of(self, service: str, *, every: bool = False) -> set[str]:
+        """The ids of the service's containers that run, or of all."""
+        labels = (f"label=dev.skep.node={self.node}", f"label=dev.skep.service={service}")
+        words = ["ps", "-q", *(word for label in labels for word in ("--filter", label))]
+        return set(self.docker(*words, *(["-a"] if every else [])).split())
+
     def pids(self) -> dict[str, int]:
         """Of each running container: its first process. Another one means it was restarted."""
         ids = sorted(self.containers())

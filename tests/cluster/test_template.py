@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -68,6 +69,7 @@ class Inside:
 @pytest.fixture(scope="module")
 def bound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("bound")
+    directory.chmod(0o755)  # the container's user is another
     (directory / "greeting").write_text("from the node\n")
     return directory
 
@@ -123,7 +125,7 @@ def full(cluster: Cluster, bound: Path) -> Iterator[Inside]:
     (task,) = cluster.until_running("full", 1)
     yield Inside(cluster, task)
     cluster.ctl("delete", "service", "full", check=False)
-    until(lambda: not cluster.containers(every=True), "its container is gone")
+    until(lambda: not cluster.running_of("full", every=True), "its container is gone")
     cluster.docker("volume", "rm", "-f", "default_kept")
 
 
@@ -184,6 +186,7 @@ def test_secrets(full: Inside) -> None:
 def test_configs(full: Inside) -> None:
     for path in ("/run/configs/settings", "/srv/s.ini"):
         assert full.run(f"cat {path}") == "bees = many"
+    for path in ("/run/configs", "/srv/s.ini"):
         assert "ro" in full.mount(path)[3].split(",")
 
 
@@ -256,11 +259,17 @@ def test_the_stop_signal_arrives_and_the_grace_is_given(cluster: Cluster) -> Non
     (task,) = cluster.until_running("obeys", 1)
     cluster.until_running("stubborn", 1)
 
+    # Followed from before the end: the container is removed with its logs.
+    logs = ["docker", "-H", f"unix://{cluster.socket}", "logs", "-f"]
+    listener = subprocess.Popen(
+        [*logs, task["status"]["container"]["id"]], stdout=subprocess.PIPE, text=True
+    )
     cluster.ctl("scale", "service", "obeys", "stubborn", "--replicas", "0")
     start = time.monotonic()
-    until(lambda: not cluster.containers(), "both have ended")
+    both = ("obeys", "stubborn")
+    until(lambda: not any(map(cluster.running_of, both)), "both have ended")
     assert time.monotonic() - start < 15, "the grace of the stubborn one is a second"
-    assert "ended in order" in cluster.docker("logs", task["status"]["container"]["id"])
+    assert "ended in order" in listener.communicate(timeout=10)[0]
     cluster.ctl("delete", "service", "obeys", "stubborn")
 
 
