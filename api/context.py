@@ -25,8 +25,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import yaml
 
-from api.pki import Credentials, PkiError, client_context, expiry
+from api.pki.credentials import Credentials
+from api.pki.errors import PkiError
 from api.pki.files import make_private_directory, write_private
+from api.pki.tls import client_context
 
 if TYPE_CHECKING:
     from api.client import Client
@@ -58,13 +60,18 @@ class Context(msgspec.Struct, kw_only=True):
         return Credentials(cert_pem=self.cert, key_pem=self.key, ca_pem=self.ca)
 
     def tls(self) -> ssl.SSLContext:
-        """Raises PkiError, also where the certificate has expired: a manager would just hang up."""
+        """Raises PkiError."""
+        return client_context(self.credentials())
+
+    def check(self) -> None:
+        """Raises PkiError where the certificate has expired. To be asked when managers hang up."""
+        from api.pki.authority import expiry  # cryptography takes long to load
+
         end = expiry(self.cert)
         if end < datetime.now(UTC):
             raise PkiError(
                 f"it expired on {end:%Y-%m-%d %H:%M} UTC; import a new admin.yaml of the manager"
             )
-        return client_context(self.credentials())
 
     def client(self) -> Client:
         """A client of this context's cluster, to be used with `async with`. Raises PkiError."""

@@ -163,7 +163,9 @@ def agent(
 @click.option("--days", default=90.0, show_default=True, help="The certificate's life.")
 def init_node(data_dir: Path, node: str, out: Path, days: float) -> None:
     """Write ca.crt, node.crt and node.key for a node of the manager on this machine."""
-    from api.pki import Authority, PkiError, Role
+    from api.pki.authority import Authority
+    from api.pki.errors import PkiError
+    from api.pki.identity import Role
 
     try:
         issued = Authority.load(data_dir / "pki").issue(node, Role.NODE, days=days)

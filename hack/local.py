@@ -109,7 +109,8 @@ def add_agent(it: Cluster, node: str = "node-1", driver: str = "docker") -> None
         *("--ca", str(keys / "ca.crt"), "--cert", str(keys / "node.crt")),
         *("--key", str(keys / "node.key"), "--run-dir", str(it.home / "run")),
     )
-    it.ctl("wait", "node", node, "--for=condition=Ready", "--timeout=60s")
+    for wanted in ("create", "condition=Ready"):
+        it.ctl("wait", "node", node, f"--for={wanted}", "--timeout=60s")
 
 
 @contextlib.contextmanager

@@ -35,7 +35,9 @@ from measure import Row, Usage, report, row, say, version_of
 
 from api.client import Client, ClientError
 from api.context import load
-from api.pki import Authority, Role, client_context
+from api.pki.authority import Authority
+from api.pki.identity import Role
+from api.pki.tls import client_context
 from api.types.kinds import NAMESPACE, NODE, SERVICE, TASK
 from controllers.agent.agent import Agent
 from controllers.agent.drivers.simulated import SimulatedDriver

@@ -7,11 +7,8 @@ anything is sent.
 from __future__ import annotations
 
 import functools
-import http.client
 import io
 import sys
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -98,6 +95,10 @@ def _is_url(name: str) -> bool:
 
 
 def _fetched(url: str) -> Source:
+    import http.client
+    import urllib.error
+    import urllib.request
+
     from api import manifest
 
     if not url.startswith("https://"):

@@ -8,8 +8,9 @@ becomes one of `api.ctl.errors` here, with what to do about it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -58,23 +59,46 @@ class Session:
         return asyncio.run(self._with_client(work))
 
     async def _with_client(self, work: Callable[[Client], Awaitable[T]]) -> T:
-        from api.client import ApiError, ClientError
-        from api.pki import PkiError
+        from api.pki.errors import PkiError
 
         if self.verbose:
             self.output.note(f"talking to {self.context.server}, namespace {self.namespace}")
+        with _no_other_authorities():
+            from api.client import ApiError, ClientError
+
         try:
             async with self.context.client() as client:
-                return await work(client)
-        except ApiError as error:
-            raise refusal(error) from error
-        except ClientError as error:
-            raise unreachable(self.context.server, str(error)) from error
+                try:
+                    return await work(client)
+                except ApiError as error:
+                    raise refusal(error) from error
+                except ClientError as error:
+                    self.context.check()
+                    raise unreachable(self.context.server, str(error)) from error
         except PkiError as error:
             raise CtlError(
                 f"the certificate in this context can't be used: {error}",
                 "import the manager's admin.yaml again with `ctl context import FILE`",
             ) from error
+
+
+@contextlib.contextmanager
+def _no_other_authorities() -> Iterator[None]:
+    """Within: TLS contexts that are made know no authority.
+
+    aiohttp reads all the system's when it is imported, which takes longer than a request, and none
+    of them is ever asked here: managers are known by their own cluster's authority alone.
+    """
+    before = {name: os.environ.get(name) for name in ("SSL_CERT_FILE", "SSL_CERT_DIR")}
+    os.environ.update(dict.fromkeys(before, os.devnull))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def refusal(error: ApiError) -> CtlError:

@@ -88,7 +88,7 @@ def _names(ctx: click.Context, kind: Kind | None) -> list[str]:
     from api.ctl.errors import CtlError
     from api.ctl.quick import get
     from api.ctl.session import Session
-    from api.pki import PkiError
+    from api.pki.errors import PkiError
     from api.types.meta import API_VERSION
 
     session: Session | None = ctx.find_object(Session)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from api.pki import Identity, Role, identity_of
+from api.pki.identity import Identity, Role, identity_of
 from api.server import status
 from api.server.paths import Target
 from api.types.kinds import NODE

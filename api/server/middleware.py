@@ -17,7 +17,7 @@ import structlog
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
-from api.pki import identity_of
+from api.pki.identity import identity_of
 from api.server import status
 from api.server.metrics import Metrics
 from api.server.paths import PREFIX, Target, parse

@@ -7,7 +7,9 @@ import asyncio
 import structlog
 
 from api.client import Client, ClientError
-from api.pki import PkiError, client_context, read_credentials
+from api.pki.credentials import read_credentials
+from api.pki.errors import PkiError
+from api.pki.tls import client_context
 from controllers.agent.agent import Agent
 from controllers.agent.drivers.contract import Driver
 from controllers.daemons.process import alone, background, pause

@@ -19,7 +19,10 @@ import msgspec
 import structlog
 
 from api import context as contexts
-from api.pki import Authority, PkiError, Role, expiry, server_context
+from api.pki.authority import Authority, expiry
+from api.pki.errors import PkiError
+from api.pki.identity import Role
+from api.pki.tls import server_context
 from api.server.app import Settings, make_app, serve
 from api.store.cache import Cache
 from api.store.channel import TLSFiles

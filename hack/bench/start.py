@@ -176,7 +176,7 @@ def measure(engine: Engine, sides: list[Side], size: int, runs: int, *, last: bo
 def start(engine: Engine, side: Side, replicas: int) -> tuple[float, Usage]:
     """Seconds from the command to the last container's start, and what they cost."""
     before = side.usage() + engine.usage()
-    with starts() as wait_for:
+    with starts(side) as wait_for:
         begun = time.time()
         side.create(replicas)
         finished = wait_for(replicas)
@@ -186,7 +186,7 @@ def start(engine: Engine, side: Side, replicas: int) -> tuple[float, Usage]:
 def kill_one(engine: Engine, side: Side) -> float:
     """Seconds from a container's death to the start of the one in its place."""
     victim = engine.running(side.label)[0]
-    with starts() as wait_for:
+    with starts(side) as wait_for:
         begun = time.time()
         run("docker", "kill", victim)
         return wait_for(1) - begun
@@ -198,15 +198,15 @@ def stop(engine: Engine, side: Side) -> None:
 
 
 @contextlib.contextmanager
-def starts() -> Iterator[Callable[[int], float]]:
+def starts(side: Side) -> Iterator[Callable[[int], float]]:
     """Within: a function that waits for that many containers to start and says when the last did.
 
-    Times are the engine's own, in seconds since the epoch.
+    Times are the engine's own, in seconds since the epoch. Raises TimeoutError.
     """
     process = subprocess.Popen(
         [
             *("docker", "events", "--filter", "type=container", "--filter", "event=start"),
-            *("--filter", f"image={IMAGE}", "--format", "{{.TimeNano}}"),
+            *("--filter", f"label={side.label}", "--format", "{{.TimeNano}}"),
         ],
         stdout=subprocess.PIPE,
         text=True,
@@ -216,13 +216,16 @@ def starts() -> Iterator[Callable[[int], float]]:
         raise RuntimeError("docker events has no output")
     time.sleep(0.3)  # the command line gives no sign that its subscription stands
 
+    def late(number: int, frame: object) -> None:
+        raise TimeoutError(f"{side.name}: its containers have not started after {LIMIT:.0f} s")
+
     def wait_for(count: int) -> float:
+        signal.signal(signal.SIGALRM, late)
         signal.alarm(int(LIMIT))
-        latest = 0
-        for _ in range(count):
-            latest = max(latest, int(out.readline()))
-        signal.alarm(0)
-        return latest / 1e9
+        try:
+            return max(int(out.readline()) for _ in range(count)) / 1e9
+        finally:
+            signal.alarm(0)
 
     try:
         yield wait_for

@@ -13,7 +13,9 @@ import pytest
 from aiohttp import web
 
 from api.client import ApiError, Client, ClientError, Unreachable, Untrusted
-from api.pki import Authority, Role, client_context, server_context
+from api.pki.authority import Authority
+from api.pki.identity import Role
+from api.pki.tls import client_context, server_context
 from api.server import serve
 from api.types.kinds import CONFIG, NODE, SERVICE
 from tests.server.harness import Running, config, running_server, service

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from api.context import Context, ContextError, ContextFile, default_path, load, save
-from api.pki import Authority, PkiError, Role
+from api.pki.authority import Authority
+from api.pki.errors import PkiError
+from api.pki.identity import Role
 from tests.server.harness import running_server
 
 PEM = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
@@ -119,12 +121,12 @@ def test_a_key_does_not_show_when_a_context_is_printed() -> None:
     assert "BEGIN" not in f"{context()} {two()}"
 
 
-def test_an_expired_certificate_is_said_before_a_manager_hangs_up(tmp_path: Path) -> None:
+def test_an_expired_certificate_is_said_in_words(tmp_path: Path) -> None:
     past = datetime.now(UTC) - timedelta(days=100)
     issued = Authority.create(tmp_path, clock=lambda: past).issue("admin", Role.ADMIN, days=30)
     expired = Context(ca=issued.ca_pem, cert=issued.cert_pem, key=issued.key_pem)
     with pytest.raises(PkiError, match=r"expired on .* import a new admin.yaml"):
-        expired.tls()
+        expired.check()
 
 
 async def test_a_context_reaches_its_cluster(tmp_path: Path) -> None:

@@ -13,8 +13,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from api.pki import Authority, PkiError, Role, expiry, read_credentials
+from api.pki.authority import Authority, expiry
+from api.pki.credentials import read_credentials
+from api.pki.errors import PkiError
 from api.pki.files import write_private
+from api.pki.identity import Role
 
 NOW = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
 

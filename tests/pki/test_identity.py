@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from api.pki import Identity, Role, identity_of
+from api.pki.identity import Identity, Role, identity_of
 
 
 def subject(*pairs: tuple[str, str]) -> dict[str, Any]:

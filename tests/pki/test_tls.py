@@ -8,7 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from api.pki import Authority, Credentials, PkiError, Role, client_context, server_context
+from api.pki.authority import Authority
+from api.pki.credentials import Credentials
+from api.pki.errors import PkiError
+from api.pki.identity import Role
+from api.pki.tls import client_context, server_context
 
 
 @pytest.fixture

@@ -20,7 +20,10 @@ from typing import Any
 import msgspec
 
 from api.client import Client
-from api.pki import Authority, Credentials, Role, client_context, server_context
+from api.pki.authority import Authority
+from api.pki.credentials import Credentials
+from api.pki.identity import Role
+from api.pki.tls import client_context, server_context
 from api.server import Settings, make_app, serve
 from api.store.cache import Cache
 from api.store.contract import ABSENT, Store, Write

@@ -10,7 +10,9 @@ import aiohttp
 import pytest
 
 from api.client import ApiError, Client, Unreachable
-from api.pki import Authority, Role, client_context
+from api.pki.authority import Authority
+from api.pki.identity import Role
+from api.pki.tls import client_context
 from api.types.assignment import SessionRequest
 from api.types.kinds import NODE, SECRET, SERVICE, TASK
 from tests.server.harness import Running, running_server, secret
@@ -80,7 +82,7 @@ def _without_role(authority: Authority) -> ssl.SSLContext:
     from cryptography.hazmat.primitives.asymmetric import ec
     from cryptography.x509.oid import NameOID
 
-    from api.pki import Credentials
+    from api.pki.credentials import Credentials
 
     key = ec.generate_private_key(ec.SECP256R1())
     now = datetime.now(UTC)
