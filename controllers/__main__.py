@@ -66,6 +66,11 @@ def main(log_level: str, log_format: str) -> None:
     type=click.FloatRange(min=0.5),
     help="Seconds between an agent's signs of life; three missed mean it is lost.",
 )
+@click.option(
+    "--audit-reads",
+    is_flag=True,
+    help="Write to the audit log (DATA_DIR/audit.log) who read what, too.",
+)
 def manager(
     data_dir: Path,
     listen: str,
@@ -75,6 +80,7 @@ def manager(
     etcd_cert: Path | None,
     etcd_key: Path | None,
     heartbeat: float,
+    audit_reads: bool,
 ) -> None:
     """Serve the API and reconcile what is wanted with what runs."""
     from controllers.daemons.manager import manage
@@ -88,6 +94,7 @@ def manager(
         etcd_endpoints=[url.strip() for url in etcd_endpoints.split(",") if url.strip()],
         etcd_files=_all_or_none(etcd_ca, etcd_cert, etcd_key),
         heartbeat=heartbeat,
+        audit_reads=audit_reads,
     )
     _run(lambda stop: manage(settings, stop))
 

@@ -21,6 +21,7 @@ class ManagerSettings(msgspec.Struct, frozen=True, kw_only=True):
     etcd_endpoints: list[str]  # empty: an etcd member of our own
     etcd_files: tuple[Path, Path, Path] | None  # authority, certificate, key
     heartbeat: float  # seconds
+    audit_reads: bool = False  # the audit log says who read what, too
 
     @property
     def hosts(self) -> list[str]:

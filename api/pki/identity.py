@@ -16,6 +16,7 @@ class Role(StrEnum):
     NODE = "skep:node"
     MANAGER = "skep:manager"
     ETCD = "skep:etcd"
+    USER = "skep:user"  # its rights are in the store's object of its name
 
 
 class Identity(NamedTuple):

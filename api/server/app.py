@@ -19,10 +19,18 @@ from aiohttp import web
 from api.server import status
 from api.server.apply import Applier
 from api.server.assignments import Assignments
-from api.server.auth import authorize, identify
+from api.server.audit import Audit
+from api.server.auth import (
+    CACHE,
+    authorize,
+    authorize_contents,
+    authorize_reading,
+    identify,
+)
 from api.server.handlers import Handlers
+from api.server.limits import Busy, Limits
 from api.server.metrics import Metrics
-from api.server.middleware import access, failures, target_of
+from api.server.middleware import Handler, access, failures, limited, target_of
 from api.server.nodes import HEARTBEAT_SECONDS, Sessions
 from api.server.paths import PREFIX
 from api.server.payloads import Payloads
@@ -47,6 +55,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     heartbeat: float = HEARTBEAT_SECONDS
     watch_queue: int = QUEUE_BYTES  # what a watch's client may be behind before it is cut off
     bookmark: float = 30.0  # how often a quiet watch says where it is
+    body_time: float = 60.0  # for a request's body to arrive
+    limits: Limits = Limits()
     keep_alive: float = 10.0  # how often a quiet assignment stream says that it lives
     version: str = "0.1.0"
 
@@ -124,12 +134,19 @@ def make_app(
     components: Callable[[], list[dict[str, Any]]],
     settings: Settings | None = None,
     clock: Clock = utc_now,
+    audit: Audit | None = None,
 ) -> web.Application:
-    """The application over a running cache. `cluster` is the cluster's uid."""
+    """The application over a running cache. `cluster` is the cluster's uid; no `audit`, no log."""
     settings = settings or Settings()
     server = Server(store, cache, cluster, components, settings, clock)
     # Bodies are limited where they are read: the limit depends on the path.
-    app = web.Application(middlewares=[access(server.metrics), failures], client_max_size=0)
+    layers = [
+        access(server.metrics, audit or Audit(None)),
+        failures,
+        limited(Busy(settings.limits)),
+    ]
+    app = web.Application(middlewares=layers, client_max_size=0)
+    app[CACHE] = cache
     app.cleanup_ctx.append(server.running)
     app.on_shutdown.append(server.end_streams)
     handlers = server.handlers
@@ -140,27 +157,37 @@ def make_app(
         authorize(identity, request.method, target)
         if target is None:
             raise status.no_path(request.path)
+        authorize_contents(cache, identity, request.method, target)
         return await handlers.object(request, target)
 
-    def cluster_wide(
-        handler: Callable[[web.Request], Any], *, anyone: bool = False
-    ) -> Callable[[web.Request], Any]:
+    def known(handler: Handler) -> Handler:
+        """For everybody whom the cluster knows."""
+
         async def handle(request: web.Request) -> web.StreamResponse:
-            identity = identify(request)
-            if not anyone:
-                authorize(identity, request.method, None)
-            response: web.StreamResponse = await handler(request)
-            return response
+            identify(request)
+            return await handler(request)
 
         return handle
 
-    app.router.add_post(PREFIX + "apply", cluster_wide(handlers.apply))
-    app.router.add_get(PREFIX + "components", cluster_wide(handlers.components))
+    def readers(handler: Handler) -> Handler:
+        """For those with a role in the whole cluster."""
+
+        async def handle(request: web.Request) -> web.StreamResponse:
+            authorize_reading(identify(request))
+            return await handler(request)
+
+        return handle
+
+    async def apply(request: web.Request) -> web.StreamResponse:
+        return await handlers.apply(request, identify(request))
+
+    app.router.add_post(PREFIX + "apply", apply)
+    app.router.add_get(PREFIX + "components", readers(handlers.components))
     app.router.add_route("*", PREFIX + "{path:.+}", objects)
-    app.router.add_get("/healthz", cluster_wide(handlers.healthz, anyone=True))
-    app.router.add_get("/readyz", cluster_wide(handlers.readyz, anyone=True))
-    app.router.add_get("/version", cluster_wide(handlers.version, anyone=True))
-    app.router.add_get("/metrics", cluster_wide(handlers.metrics))
+    app.router.add_get("/healthz", known(handlers.healthz))
+    app.router.add_get("/readyz", known(handlers.readyz))
+    app.router.add_get("/version", known(handlers.version))
+    app.router.add_get("/metrics", readers(handlers.metrics))
     return app
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -24,6 +24,7 @@ from api import schema
 from api.server import admission, payloads, status
 from api.server.admission import APPLYSET_LABEL, Draft, Rejected
 from api.server.documents import Document, clean, decode, three_way
+from api.server.paths import Target
 from api.server.payloads import LAST_APPLIED
 from api.server.resources import TRIES, Resources, Written
 from api.server.status import Cause, Failure
@@ -36,6 +37,10 @@ _ORDER = {kind.name: at for at, kind in enumerate(KINDS)}
 _BREATH = 50  # items that are decided without letting others run
 _LABEL = re.compile(r"^[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$")
 _NEW = Written(NAMESPACE, "", "", b"", 0)
+
+
+# Of many targets, those that the caller may not use with that method: their places, and why.
+Refused = Callable[[Sequence[Target], str], list[tuple[int, str]]]
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -112,13 +117,17 @@ class Applier:
         self._cache = cache
         self._resources = resources
 
-    async def apply(self, items: Sequence[Any], options: Options) -> dict[str, Any]:
+    async def apply(
+        self, items: Sequence[Any], options: Options, refused: Refused
+    ) -> dict[str, Any]:
         """The answer's body. Raises Failure, and then nothing was written; StoreError."""
         self._check_options(items, options)
         entries = await self._entries(items, options)
+        _authorize(entries, refused)
         world = _World(self._resources, entries)
         await self._draft_all(entries, options, world)
         pruned = self._to_prune(entries, options)
+        _authorize_pruning(pruned, refused)
         if not options.dry_run:
             await self._write_all(entries, options, world)
         said = [self._said(entry, options) for entry in entries]
@@ -327,6 +336,26 @@ class Applier:
         if options.full or options.dry_run:
             said["object"] = msgspec.Raw(entry.written.served())
         return said
+
+
+def _authorize(entries: Sequence[_Entry], refused: Refused) -> None:
+    """Raises Failure 403 with every item that the caller may not write."""
+    targets = [Target(entry.kind, entry.namespace, entry.name) for entry in entries]
+    found = refused(targets, "PATCH")
+    if found:
+        causes = [
+            cause
+            for at, why in found
+            for cause in _at(entries[at].index, [Cause(message=why, reason="Forbidden")])
+        ]
+        raise status.forbidden_items(causes)
+
+
+def _authorize_pruning(items: Sequence[Item], refused: Refused) -> None:
+    """Raises Failure 403 with every object that the caller may not delete."""
+    found = refused([Target(item.kind, item.namespace, item.name) for item in items], "DELETE")
+    if found:
+        raise status.forbidden_items([Cause(message=why, reason="Forbidden") for _, why in found])
 
 
 async def _breathe(index: int) -> None:

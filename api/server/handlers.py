@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
@@ -10,9 +11,10 @@ import msgspec
 from aiohttp import web
 
 from api import manifest
-from api.server import lists, status
+from api.server import audit, lists, status
 from api.server.apply import Applier, Options
 from api.server.assignments import GATHER, Assignments, NodeStream
+from api.server.auth import Caller, refused
 from api.server.documents import Document, Preconditions, as_document, parse_json
 from api.server.metrics import Metrics
 from api.server.middleware import answer
@@ -222,8 +224,10 @@ class Handlers:
             if lines:
                 await response.write(lines)
 
-    async def apply(self, request: web.Request) -> web.Response:
-        body = parse_json(await _body(request, self._settings.max_apply_body))
+    async def apply(self, request: web.Request, caller: Caller) -> web.Response:
+        body = parse_json(
+            await _body(request, self._settings.max_apply_body, self._settings.body_time)
+        )
         items = body.get("items") if isinstance(body, dict) else None
         if not isinstance(items, list):
             raise status.bad_request('the body must be {"items": [objects…]}')
@@ -234,14 +238,15 @@ class Handlers:
             prune=query.get("prune", ""),
             full=query.get("full", "") in ("true", "1"),
         )
-        said = await self._applier.apply(items, options)
+        said = await self._applier.apply(items, options, functools.partial(refused, caller))
+        audit.applied(request, said["items"])
         return web.Response(body=msgspec.json.encode(said), content_type=JSON)
 
     # Nodes
 
     async def _session(self, request: web.Request, target: Target) -> web.Response:
         _require(request, "POST")
-        body = await _body(request, self._settings.max_body)
+        body = await _body(request, self._settings.max_body, self._settings.body_time)
         wanted = _decoded(_SESSION, body or b"{}")
         reply = await self._sessions.open(target.name, wanted, request.remote or "")
         return web.Response(body=msgspec.json.encode(reply), content_type=JSON)
@@ -253,7 +258,7 @@ class Handlers:
 
     async def _report(self, request: web.Request, target: Target) -> web.Response:
         _require(request, "POST")
-        body = await _body(request, self._settings.max_statuses_body)
+        body = await _body(request, self._settings.max_statuses_body, self._settings.body_time)
         reports: StatusReports = _decoded(_REPORTS, body)
         result = await self._statuses.report(target.name, reports.items)
         return web.Response(body=msgspec.json.encode(result), content_type=JSON)
@@ -365,14 +370,14 @@ class Handlers:
     # Bodies
 
     async def _document(self, request: web.Request) -> Document:
-        body = await _body(request, self._settings.max_body)
+        body = await _body(request, self._settings.max_body, self._settings.body_time)
         if request.content_type in _YAML:
             return _from_yaml(body)
         # Without a content type, or with one that merely is not YAML, it is taken for JSON.
         return as_document(parse_json(body))
 
     async def _delete_options(self, request: web.Request) -> DeleteOptions:
-        body = await _body(request, self._settings.max_body)
+        body = await _body(request, self._settings.max_body, self._settings.body_time)
         given = as_document(parse_json(body)) if body.strip() else {}
         wanted = given.get("preconditions")
         wanted = wanted if isinstance(wanted, dict) else {}
@@ -422,17 +427,22 @@ def _with_warnings(response: web.Response, written: Written) -> web.Response:
     return response
 
 
-async def _body(request: web.Request, limit: int) -> bytes:
-    """Raises Failure 413 as soon as it is too large, whatever its length was said to be."""
+async def _body(request: web.Request, limit: int, seconds: float) -> bytes:
+    """Raises Failure 413 as soon as it is too large, whatever its length was said to be, and 408
+    where it does not arrive in time."""
     if request.content_length is not None and request.content_length > limit:
         raise status.too_large(limit)
     parts: list[bytes] = []
     size = 0
-    async for part in request.content.iter_any():
-        size += len(part)
-        if size > limit:
-            raise status.too_large(limit)
-        parts.append(part)
+    try:
+        async with asyncio.timeout(seconds):
+            async for part in request.content.iter_any():
+                size += len(part)
+                if size > limit:
+                    raise status.too_large(limit)
+                parts.append(part)
+    except TimeoutError:
+        raise status.too_slow(seconds) from None
     return b"".join(parts)
 
 

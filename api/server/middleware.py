@@ -19,6 +19,8 @@ from aiohttp.typedefs import Middleware
 
 from api.pki.identity import identity_of
 from api.server import status
+from api.server.audit import Audit
+from api.server.limits import Busy
 from api.server.metrics import Metrics
 from api.server.paths import PREFIX, Target, parse
 from api.server.status import Failure
@@ -36,7 +38,7 @@ _log = structlog.get_logger("skep.access")
 _request_id: ContextVar[str] = ContextVar("request_id", default="")
 
 
-def access(metrics: Metrics) -> Middleware:
+def access(metrics: Metrics, audit: Audit) -> Middleware:
     @web.middleware
     async def count(request: web.Request, handler: Handler) -> web.StreamResponse:
         id = secrets.token_hex(8)
@@ -54,13 +56,25 @@ def access(metrics: Metrics) -> Middleware:
             seconds = time.perf_counter() - begun
             target = target_of(request)
             sub = target.sub[0] if target is not None and target.sub else ""
-            held = sub in _HELD or "watch" in request.query
+            held = _is_held(request, target)
             resource = str(target) if target is not None and code != 404 else _resource(request)
             metrics.request(request.method, resource, code, None if held else seconds)
             if sub not in _QUIET or code >= 400:
                 _log_line(request, id, who, code, seconds)
+            audit.note(request, target, id, who, code, seconds * 1000)
 
     return count
+
+
+def limited(busy: Busy) -> Middleware:
+    """Within `failures`: one client's share."""
+
+    @web.middleware
+    async def share(request: web.Request, handler: Handler) -> web.StreamResponse:
+        with busy.one_more(_who(request), held=_is_held(request, target_of(request))):
+            return await handler(request)
+
+    return share
 
 
 @web.middleware
@@ -105,6 +119,11 @@ def _from_http(request: web.Request, error: web.HTTPException) -> Failure:
     if error.status == 405:
         return status.not_allowed(request.method, request.path)
     return Failure(error.status, "BadRequest", error.reason)
+
+
+def _is_held(request: web.Request, target: Target | None) -> bool:
+    sub = target.sub[0] if target is not None and target.sub else ""
+    return sub in _HELD or "watch" in request.query
 
 
 def _resource(request: web.Request) -> str:

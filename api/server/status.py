@@ -5,7 +5,7 @@ Failure                  what a handler raises; carries the Status
   already_exists()       409 AlreadyExists
   conflict()             409 Conflict             changed meanwhile: read again
   invalid()              422 Invalid              every problem of the object, as causes
-  bad_request() …        400, 401, 403, 405, 410, 413, 415, 503
+  bad_request() …        400, 401, 403, 405, 408, 410, 413, 415, 429, 503
 """
 
 from __future__ import annotations
@@ -125,8 +125,22 @@ def unauthorized(message: str) -> Failure:
     return Failure(401, "Unauthorized", message)
 
 
+def too_slow(seconds: float) -> Failure:
+    message = f"the request's body did not arrive within {seconds:g} s; send it again, at once"
+    return Failure(408, "Timeout", message)
+
+
 def forbidden(message: str) -> Failure:
     return Failure(403, "Forbidden", message)
+
+
+def forbidden_items(causes: Sequence[Cause]) -> Failure:
+    """A bulk request with objects that the caller may not write: nothing of it was written."""
+    said = "; ".join(cause.message for cause in causes[:3])
+    more = f"; and {len(causes) - 3} more" if len(causes) > 3 else ""
+    details = {"causes": [msgspec.to_builtins(cause) for cause in causes]}
+    message = f"{said}{more}; nothing was written"
+    return Failure(403, "Forbidden", message, details=details)
 
 
 def no_path(path: str) -> Failure:

@@ -207,6 +207,27 @@ def _node_platform(obj: Document, now: datetime) -> str:
     return f"{system}/{text(obj, 'status', 'architecture', default='?')}"
 
 
+def _user_grants(obj: Document, now: datetime) -> str:
+    grants = field(obj, "spec", "grants") or []
+    said = [
+        f"{grant.get('role')}({','.join(grant['namespaces'])})"
+        if grant.get("namespaces")
+        else str(grant.get("role"))
+        for grant in grants
+    ]
+    return names(said) if said else NONE
+
+
+def _certificates(obj: Document) -> list[Document]:
+    return list(field(obj, "status", "certificates") or [])
+
+
+def _user_expiry(obj: Document, now: datetime) -> str:
+    ends = [moment(each.get("expires")) for each in _certificates(obj)]
+    last = max((end for end in ends if end is not None), default=None)
+    return NONE if last is None else duration((last - now).total_seconds())
+
+
 def _secret_sizes(obj: Document) -> dict[str, int]:
     sizes = field(obj, "status", "sizes")
     return dict(sizes) if isinstance(sizes, Mapping) else {}
@@ -277,6 +298,13 @@ COLUMNS: Final[Mapping[str, tuple[Column, ...]]] = {
         Column("PLATFORM", _node_platform, wide=True),
         Column("KERNEL", lambda obj, now: text(obj, "status", "kernel"), wide=True),
         Column("AGENT", lambda obj, now: text(obj, "status", "agentVersion"), wide=True),
+    ),
+    "User": (
+        _NAME,
+        Column("GRANTS", _user_grants, shrinks=True, description="Roles, and where they are good."),
+        Column("CERTIFICATES", lambda obj, now: str(len(_certificates(obj)))),
+        Column("EXPIRES", _user_expiry, description="When the last of its certificates ends."),
+        _AGE,
     ),
     "Service": (
         _NAME,

@@ -14,6 +14,7 @@ from api.types.revision import Revision
 from api.types.secret import Config, Secret
 from api.types.service import Service
 from api.types.task import Task
+from api.types.user import User
 
 
 class Kind(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,6 +31,7 @@ NAMESPACE: Final = Kind(
     name="Namespace", plural="namespaces", type=Namespace, namespaced=False, short_names=("ns",)
 )
 NODE: Final = Kind(name="Node", plural="nodes", type=Node, namespaced=False, short_names=("no",))
+USER: Final = Kind(name="User", plural="users", type=User, namespaced=False)
 SERVICE: Final = Kind(name="Service", plural="services", type=Service, short_names=("svc",))
 SECRET: Final = Kind(name="Secret", plural="secrets", type=Secret)
 CONFIG: Final = Kind(name="Config", plural="configs", type=Config, short_names=("cfg",))
@@ -40,7 +42,7 @@ TASK: Final = Kind(name="Task", plural="tasks", type=Task, declared=False)
 EVENT: Final = Kind(name="Event", plural="events", type=Event, short_names=("ev",), declared=False)
 
 # In the order in which objects are applied; deletion goes the other way.
-KINDS: Final = (NAMESPACE, NODE, SECRET, CONFIG, SERVICE, REVISION, TASK, EVENT)
+KINDS: Final = (NAMESPACE, NODE, USER, SECRET, CONFIG, SERVICE, REVISION, TASK, EVENT)
 BY_NAME: Final = {kind.name: kind for kind in KINDS}
 BY_PLURAL: Final = {kind.plural: kind for kind in KINDS}
 BY_TYPE: Final = {kind.type: kind for kind in KINDS}

@@ -24,6 +24,7 @@ from api.pki.errors import PkiError
 from api.pki.identity import Role
 from api.pki.tls import server_context
 from api.server.app import Settings, make_app, serve
+from api.server.audit import Audit
 from api.store.cache import Cache
 from api.store.channel import TLSFiles
 from api.store.contract import ABSENT, Conflict, Store, Unavailable, Write
@@ -55,12 +56,15 @@ async def manage(settings: ManagerSettings, stop: asyncio.Event) -> None:
             await stack.enter_async_context(background(cache.run(), "cache", stop))
             await cache.synced()
             await stack.enter_async_context(background(controllers.run(), "controllers", stop))
+            audit = Audit(settings.data_dir / "audit.log", reads=settings.audit_reads)
+            stack.callback(audit.close)
             app = make_app(
                 store=store,
                 cache=cache,
                 cluster=cluster,
                 components=controllers.report,
                 settings=Settings(heartbeat=settings.heartbeat),
+                audit=audit,
             )
             served = authority.issue(socket.gethostname()[:64], Role.MANAGER, hosts=settings.hosts)
             try:

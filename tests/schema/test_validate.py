@@ -169,7 +169,10 @@ def test_right_values(obj: dict[str, Any]) -> None:
         ({"kind": "Servcie"}, ["did you mean Service?"]),
         ({"kind": "Deployment"}, ["did you mean Service?"]),
         ({"kind": "ConfigMap"}, ["did you mean Config?"]),
-        ({"kind": "Banana"}, ['unknown kind "Banana", expected one of Namespace, Node, Secret']),
+        (
+            {"kind": "Banana"},
+            ['unknown kind "Banana", expected one of Namespace, Node, User, Secret'],
+        ),
         ({"kind": None}, ["kind: expected one of Namespace"]),
         ({"kind": "Banana", "metadata": {"nam": 1}}, ["Banana", "did you mean name?"]),
     ],

@@ -25,6 +25,7 @@ from api.pki.credentials import Credentials
 from api.pki.identity import Role
 from api.pki.tls import client_context, server_context
 from api.server import Settings, make_app, serve
+from api.server.audit import Audit
 from api.store.cache import Cache
 from api.store.contract import ABSENT, Store, Write
 from api.store.indexes import standard
@@ -90,6 +91,7 @@ async def running_server(
     settings: Settings | None = None,
     components: list[dict[str, Any]] | None = None,
     history: int = 100_000,
+    audit: Audit | None = None,
 ) -> AsyncIterator[Running]:
     """A server with namespace `default`; all of it is gone at the end."""
     with TemporaryDirectory(prefix="skep-test-") as scratch:
@@ -106,6 +108,7 @@ async def running_server(
                 cluster=CLUSTER,
                 components=lambda: components or [],
                 settings=settings or Settings(),
+                audit=audit,
             )
             tls = server_context(authority.issue("manager", Role.MANAGER))
             runner = await serve(app, host="127.0.0.1", port=0, tls=tls)
