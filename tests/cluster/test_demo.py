@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.harness import BIN, ROOT, free_port
+from tests.docs.markdown import blocks
 
 pytestmark = [pytest.mark.cluster, pytest.mark.engine, pytest.mark.etcd]
 
@@ -105,6 +106,21 @@ def test_up_brings_the_demo_up_and_shows_that_it_works(machine: Machine) -> None
     assert "visit 2," in done.stdout
     assert "PONG" in done.stdout
     assert machine.visit() == 3
+
+
+def test_the_readme_shows_what_up_says(machine: Machine) -> None:
+    """Its transcript is of a real run: the steps are those of a run now, in their order."""
+    done = machine.hack("up")
+    ports = {"7443": machine.api, "8080": machine.page}
+
+    def told(line: str) -> str:
+        for shown, here in ports.items():
+            line = line.replace(f":{shown}", f":{here}")
+        return line.replace("node vm", f"node {machine.environment['SKEP_NODE']}")
+
+    (transcript,) = [block for block in blocks(ROOT / "README.md") if block.language == "console"]
+    steps = [told(line) for line in transcript.text.splitlines() if line.startswith("==> ")]
+    assert steps == [line for line in done.stdout.splitlines() if line.startswith("==> ")]
 
 
 def test_the_password_was_made_there_and_is_shown_nowhere(machine: Machine) -> None:

@@ -29,8 +29,9 @@ class Block:
 
 
 def pages() -> list[Path]:
-    """README.md, the other pages beside it, and those of the manifests."""
-    return [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "manifests").rglob("*.md"))]
+    """README.md, the other pages beside it, those of docs/ and of the manifests."""
+    below = (page for room in ("docs", "manifests") for page in (ROOT / room).rglob("*.md"))
+    return [*sorted(ROOT.glob("*.md")), *sorted(below)]
 
 
 def blocks(*paths: Path) -> list[Block]:
