@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -152,5 +153,33 @@ def set_(session: Session, what: str, value: str) -> None:
     session.output.data(f"context/{name} {what} set to {value}")
 
 
-for _command in (list_, use, import_, show, set_, delete):
+@verb("export")
+@click.argument("name", required=False, default="", shell_complete=contexts)
+@click.option(
+    "--kubeconfig",
+    "path",
+    is_flag=False,
+    flag_value="",
+    required=True,
+    metavar="[FILE]",
+    help="Where to write it; default: NAME.kubeconfig beside the context file.",
+)
+def export(session: Session, name: str, path: str) -> None:
+    """Write a context as a kubeconfig, for kubectl and other programs that read one.
+
+    It holds the context's key: the file is readable by you alone.
+    """
+    from api.context import default_path
+    from api.ctl.kubeconfig import write
+
+    with _file() as file:
+        name = _known(file, name or session.context_name)
+        context = file.contexts[name]
+    target = Path(path) if path else default_path().parent / f"{name}.kubeconfig"
+    write(target, name, context)
+    session.output.data(f"context/{name} written to {target}")
+    session.output.note(f"use it with: export KUBECONFIG={shlex.quote(str(target.absolute()))}")
+
+
+for _command in (list_, use, import_, show, set_, delete, export):
     command.add_command(_command)

@@ -16,7 +16,8 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from api.server import status
+from api.server import crds, discovery, openapi, status
+from api.server.agents import Agents
 from api.server.apply import Applier
 from api.server.assignments import Assignments
 from api.server.audit import Audit
@@ -87,12 +88,11 @@ class Server:
             store=store,
             cache=cache,
             settings=settings,
+            cluster=cluster,
             resources=resources,
             applier=Applier(store, cache, resources),
             watches=self.watches,
-            sessions=sessions,
-            statuses=self.statuses,
-            assignments=self.assignments,
+            agents=Agents(settings, sessions, self.statuses, self.assignments, streams),
             streams=streams,
             components=components,
             metrics=self.metrics,
@@ -184,6 +184,8 @@ def make_app(
     app.router.add_post(PREFIX + "apply", apply)
     app.router.add_get(PREFIX + "components", readers(handlers.components))
     app.router.add_route("*", PREFIX + "{path:.+}", objects)
+    for feature in (crds, discovery, openapi):
+        feature.add_routes(app, known)
     app.router.add_get("/healthz", known(handlers.healthz))
     app.router.add_get("/readyz", known(handlers.readyz))
     app.router.add_get("/version", known(handlers.version))

@@ -10,35 +10,27 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from aiohttp import web
 
-from api import manifest
-from api.server import audit, lists, status
+from api.server import audit, lists, requests, status, tables
+from api.server.agents import Agents
 from api.server.apply import Applier, Options
-from api.server.assignments import GATHER, Assignments, NodeStream
 from api.server.auth import Caller, refused
-from api.server.documents import Document, Preconditions, as_document, parse_json
+from api.server.documents import parse_json
 from api.server.metrics import Metrics
 from api.server.middleware import answer
-from api.server.nodes import Sessions
 from api.server.paths import Target
-from api.server.resources import DeleteOptions, Resources, Written
-from api.server.selectors import Selection, SelectorError, selection
-from api.server.statuses import Statuses
+from api.server.resources import Resources, Written
 from api.server.streams import Streams, item_of_task
 from api.server.watch import Watcher, Watches, bookmark
 from api.store.cache import Cache
 from api.store.contract import Store
-from api.types.assignment import SessionRequest, StatusReports, StreamRequest
-from api.types.kinds import NODE, TASK
+from api.types.assignment import StreamRequest
+from api.types.kinds import TASK
 from api.types.meta import API_VERSION
 
 if TYPE_CHECKING:
     from api.server.app import Settings
 
 JSON = "application/json"
-MERGE_PATCH = "application/merge-patch+json"
-_YAML = frozenset({"application/yaml", "text/yaml", "application/x-yaml"})
-_REPORTS = msgspec.json.Decoder(StatusReports)
-_SESSION = msgspec.json.Decoder(SessionRequest)
 _READY_SECONDS = 2.0
 
 
@@ -51,12 +43,11 @@ class Handlers:
         store: Store,
         cache: Cache,
         settings: Settings,
+        cluster: str,
         resources: Resources,
         applier: Applier,
         watches: Watches,
-        sessions: Sessions,
-        statuses: Statuses,
-        assignments: Assignments,
+        agents: Agents,
         streams: Streams,
         components: Callable[[], list[dict[str, Any]]],
         metrics: Metrics,
@@ -67,18 +58,12 @@ class Handlers:
         self._resources = resources
         self._applier = applier
         self._watches = watches
-        self._sessions = sessions
-        self._statuses = statuses
-        self._assignments = assignments
+        self._cluster = cluster
         self._streams = streams
         self._components = components
         self._metrics = metrics
         self._by_sub: dict[tuple[str, str], Callable[..., Awaitable[web.StreamResponse]]] = {
-            (NODE.name, "session"): self._session,
-            (NODE.name, "heartbeat"): self._heartbeat,
-            (NODE.name, "assignments"): self._stream_assignments,
-            (NODE.name, "statuses"): self._report,
-            (NODE.name, "streams"): self._dialled,
+            **agents.by_sub(),
             (TASK.name, "log"): self._log,
             (TASK.name, "exec"): self._exec,
         }
@@ -98,18 +83,22 @@ class Handlers:
             case "GET" | "HEAD":
                 return self._get(request, target)
             case "PUT":
-                document = await self._document(request)
+                document = await requests.document(request, self._settings)
                 return _written(
-                    await self._resources.replace(*_id(target), document, dry_run=_dry_run(request))
+                    await self._resources.replace(
+                        *_id(target), document, dry_run=requests.dry_run(request)
+                    )
                 )
             case "PATCH":
-                _require_merge_patch(request)
-                patch = await self._document(request)
+                requests.require_merge_patch(request)
+                patch = await requests.document(request, self._settings)
                 return _written(
-                    await self._resources.patch(*_id(target), patch, dry_run=_dry_run(request))
+                    await self._resources.patch(
+                        *_id(target), patch, dry_run=requests.dry_run(request)
+                    )
                 )
             case "DELETE":
-                options = await self._delete_options(request)
+                options = await requests.delete_options(request, self._settings)
                 return _deleted(await self._resources.delete(*_id(target), options))
         raise status.not_allowed(request.method, f"one of {target.kind.plural}")
 
@@ -117,7 +106,9 @@ class Handlers:
 
     def _get(self, request: web.Request, target: Target) -> web.Response:
         item = self._resources.item(*_id(target))
-        return web.Response(body=item.served(), content_type=JSON)
+        form = requests.form(request)
+        body = tables.shown(form, target.kind, item.served(), self._resources.now())
+        return web.Response(body=body, content_type=JSON)
 
     async def _status(self, request: web.Request, target: Target) -> web.Response:
         match request.method:
@@ -126,11 +117,11 @@ class Handlers:
             case "PUT" | "PATCH":
                 merge = request.method == "PATCH"
                 if merge:
-                    _require_merge_patch(request)
-                document = await self._document(request)
+                    requests.require_merge_patch(request)
+                document = await requests.document(request, self._settings)
                 return _written(
                     await self._resources.write_status(
-                        *_id(target), document, merge=merge, dry_run=_dry_run(request)
+                        *_id(target), document, merge=merge, dry_run=requests.dry_run(request)
                     )
                 )
         raise status.not_allowed(request.method, "a status")
@@ -147,9 +138,9 @@ class Handlers:
                         f"{target.kind.plural} are made in a namespace: POST to"
                         f" …/namespaces/<namespace>/{target.kind.plural}"
                     )
-                document = await self._document(request)
+                document = await requests.document(request, self._settings)
                 written = await self._resources.create(
-                    target.kind, target.namespace, document, dry_run=_dry_run(request)
+                    target.kind, target.namespace, document, dry_run=requests.dry_run(request)
                 )
                 return _written(written, code=201)
             case "DELETE":
@@ -159,7 +150,7 @@ class Handlers:
     async def _list(self, request: web.Request, target: Target) -> web.Response:
         token = request.query.get("continue", "")
         revision, after = lists.read_token(token) if token else (0, "")
-        wanted = _revision(request)
+        wanted = requests.revision(request)
         if wanted and not token:
             if request.query.get("resourceVersionMatch") == "Exact":
                 revision = wanted
@@ -168,17 +159,18 @@ class Handlers:
         query = lists.Query(
             target.kind,
             target.namespace,
-            _selection(request, target),
-            limit=_number(request, "limit"),
+            requests.selection(request, target),
+            limit=requests.number(request, "limit"),
             after=after,
             revision=revision,
         )
         page = await lists.page(self._cache, self._store, query)
-        return web.Response(body=page.body(target.kind), content_type=JSON)
+        body = page.body(target.kind, requests.form(request), self._resources.now())
+        return web.Response(body=body, content_type=JSON)
 
     async def _delete_collection(self, request: web.Request, target: Target) -> web.Response:
-        options = await self._delete_options(request)
-        chosen = _selection(request, target)
+        options = await requests.delete_options(request, self._settings)
+        chosen = requests.selection(request, target)
         items = lists.selected(self._cache, target.kind, target.namespace, chosen)
         gone = await self._resources.delete_many(items, dry_run=options.dry_run)
         served = [written.served() for written in gone]
@@ -186,13 +178,18 @@ class Handlers:
         return web.Response(body=page.body(target.kind), content_type=JSON)
 
     async def _watch(self, request: web.Request, target: Target) -> web.StreamResponse:
-        after = _revision(request)
+        after = requests.revision(request)
         if after > self._cache.revision:
             await self._resources.seen(after)
         listed = request.query.get("sendInitialEvents", "") == "true"
-        chosen = _selection(request, target)
+        chosen = requests.selection(request, target)
         watcher = self._watches.open(
-            target.kind, target.namespace, chosen, after=0 if listed else after, listed=listed
+            target.kind,
+            target.namespace,
+            chosen,
+            after=0 if listed else after,
+            listed=listed,
+            form=requests.form(request),
         )
         if request.transport is not None:
             watcher.on_overrun = request.transport.abort
@@ -211,7 +208,7 @@ class Handlers:
     ) -> None:
         """Write a watch's lines until its time is up."""
         loop = asyncio.get_running_loop()
-        seconds = _number(request, "timeoutSeconds")
+        seconds = requests.number(request, "timeoutSeconds")
         end = loop.time() + seconds if seconds else float("inf")
         bookmarks = request.query.get("allowWatchBookmarks", "") in ("true", "1")
         while not watcher.ended:
@@ -220,13 +217,13 @@ class Handlers:
                 return
             lines = await watcher.next(min(left, self._settings.bookmark))
             if not lines and bookmarks and not watcher.ended:
-                lines = bookmark(watcher.kind, self._cache.revision)
+                lines = bookmark(watcher.kind, self._cache.revision, watcher.form)
             if lines:
                 await response.write(lines)
 
     async def apply(self, request: web.Request, caller: Caller) -> web.Response:
         body = parse_json(
-            await _body(request, self._settings.max_apply_body, self._settings.body_time)
+            await requests.body(request, self._settings.max_apply_body, self._settings.body_time)
         )
         items = body.get("items") if isinstance(body, dict) else None
         if not isinstance(items, list):
@@ -234,7 +231,7 @@ class Handlers:
         query = request.query
         options = Options(
             namespace=query.get("namespace", "") or "default",
-            dry_run=_dry_run(request),
+            dry_run=requests.dry_run(request),
             prune=query.get("prune", ""),
             full=query.get("full", "") in ("true", "1"),
         )
@@ -242,87 +239,32 @@ class Handlers:
         audit.applied(request, said["items"])
         return web.Response(body=msgspec.json.encode(said), content_type=JSON)
 
-    # Nodes
-
-    async def _session(self, request: web.Request, target: Target) -> web.Response:
-        _require(request, "POST")
-        body = await _body(request, self._settings.max_body, self._settings.body_time)
-        wanted = _decoded(_SESSION, body or b"{}")
-        reply = await self._sessions.open(target.name, wanted, request.remote or "")
-        return web.Response(body=msgspec.json.encode(reply), content_type=JSON)
-
-    async def _heartbeat(self, request: web.Request, target: Target) -> web.Response:
-        _require(request, "POST")
-        await self._sessions.beat(target.name)
-        return web.Response(body=b"{}", content_type=JSON)
-
-    async def _report(self, request: web.Request, target: Target) -> web.Response:
-        _require(request, "POST")
-        body = await _body(request, self._settings.max_statuses_body, self._settings.body_time)
-        reports: StatusReports = _decoded(_REPORTS, body)
-        result = await self._statuses.report(target.name, reports.items)
-        return web.Response(body=msgspec.json.encode(result), content_type=JSON)
-
-    async def _stream_assignments(self, request: web.Request, target: Target) -> web.StreamResponse:
-        _require(request, "GET")
-        stream = self._assignments.open(target.name)
-        try:
-            first = await self._assignments.complete(stream)
-            response = web.StreamResponse(headers={"Content-Type": JSON})
-            response.enable_chunked_encoding()
-            await response.prepare(request)
-            await response.write(first)
-            await self._tell_node(response, stream)
-            await response.write_eof()
-        finally:
-            self._assignments.leave(stream)
-        return response
-
-    async def _tell_node(self, response: web.StreamResponse, stream: NodeStream) -> None:
-        while not stream.closed:
-            try:
-                async with asyncio.timeout(self._settings.keep_alive):
-                    await stream.there.wait()
-            except TimeoutError:
-                await response.write(b"\n")
-                continue
-            await asyncio.sleep(GATHER)
-            lines = await self._assignments.increment(stream)
-            if lines and not stream.closed:
-                await response.write(lines)
-
-    async def _dialled(self, request: web.Request, target: Target) -> web.StreamResponse:
-        _require(request, "GET")
-        if len(target.sub) != 2:
-            raise status.no_path(request.path)
-        return await self._streams.dialled(request, target.name, target.sub[1])
-
     # Tasks
 
     async def _log(self, request: web.Request, target: Target) -> web.StreamResponse:
-        _require(request, "GET")
+        requests.require(request, "GET")
         query = request.query
         wanted = StreamRequest(
             id="",
             verb="log",
             task_uid="",
-            follow=_flag(request, "follow"),
-            tail=_number(request, "tail") if "tail" in query else -1,
+            follow=requests.flag(request, "follow"),
+            tail=requests.number(request, "tail") if "tail" in query else -1,
             since=query.get("since", ""),
-            timestamps=_flag(request, "timestamps"),
+            timestamps=requests.flag(request, "timestamps"),
         )
         item = item_of_task(self._cache, target.namespace, target.name)
         return await self._streams.log(request, item, wanted)
 
     async def _exec(self, request: web.Request, target: Target) -> web.StreamResponse:
-        _require(request, "GET")
+        requests.require(request, "GET")
         wanted = StreamRequest(
             id="",
             verb="exec",
             task_uid="",
             command=request.query.getall("command", []),
-            tty=_flag(request, "tty"),
-            stdin=_flag(request, "stdin"),
+            tty=requests.flag(request, "tty"),
+            stdin=requests.flag(request, "stdin"),
         )
         if not wanted.command:
             raise status.bad_request("exec needs a command")
@@ -359,37 +301,13 @@ class Handlers:
             "major": major,
             "minor": minor,
             "gitVersion": f"v{self._settings.version}",
-            "cluster": self._sessions.cluster,
+            "cluster": self._cluster,
         }
         return web.Response(body=msgspec.json.encode(body), content_type=JSON)
 
     async def metrics(self, request: web.Request) -> web.Response:
         content_type = {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
         return web.Response(body=self._metrics.text(), headers=content_type)
-
-    # Bodies
-
-    async def _document(self, request: web.Request) -> Document:
-        body = await _body(request, self._settings.max_body, self._settings.body_time)
-        if request.content_type in _YAML:
-            return _from_yaml(body)
-        # Without a content type, or with one that merely is not YAML, it is taken for JSON.
-        return as_document(parse_json(body))
-
-    async def _delete_options(self, request: web.Request) -> DeleteOptions:
-        body = await _body(request, self._settings.max_body, self._settings.body_time)
-        given = as_document(parse_json(body)) if body.strip() else {}
-        wanted = given.get("preconditions")
-        wanted = wanted if isinstance(wanted, dict) else {}
-        grace = request.query.get("gracePeriodSeconds", given.get("gracePeriodSeconds"))
-        return DeleteOptions(
-            preconditions=Preconditions(
-                uid=str(wanted.get("uid") or ""),
-                resource_version=str(wanted.get("resourceVersion") or ""),
-            ),
-            dry_run=_dry_run(request) or "All" in (given.get("dryRun") or ()),
-            force=str(grace) == "0",
-        )
 
 
 def _id(target: Target) -> tuple[Any, str, str]:
@@ -425,91 +343,3 @@ def _with_warnings(response: web.Response, written: Written) -> web.Response:
         text = text.replace('"', '\\"')
         response.headers.add("Warning", f'299 - "{text}"')
     return response
-
-
-async def _body(request: web.Request, limit: int, seconds: float) -> bytes:
-    """Raises Failure 413 as soon as it is too large, whatever its length was said to be, and 408
-    where it does not arrive in time."""
-    if request.content_length is not None and request.content_length > limit:
-        raise status.too_large(limit)
-    parts: list[bytes] = []
-    size = 0
-    try:
-        async with asyncio.timeout(seconds):
-            async for part in request.content.iter_any():
-                size += len(part)
-                if size > limit:
-                    raise status.too_large(limit)
-                parts.append(part)
-    except TimeoutError:
-        raise status.too_slow(seconds) from None
-    return b"".join(parts)
-
-
-def _from_yaml(body: bytes) -> Document:
-    try:
-        text = body.decode()
-    except UnicodeDecodeError:
-        raise status.bad_request("the body is not UTF-8") from None
-    loaded = manifest.load([manifest.Source("body", text)])
-    if len(loaded.documents) != 1:
-        raise status.bad_request("the body must be one YAML document")
-    return as_document(loaded.documents[0].object)
-
-
-def _decoded(decoder: msgspec.json.Decoder[Any], body: bytes) -> Any:
-    try:
-        return decoder.decode(body)
-    except msgspec.MsgspecError as error:
-        raise status.bad_request(f"the body can't be understood: {error}") from None
-
-
-def _selection(request: web.Request, target: Target) -> Selection:
-    query = request.query
-    try:
-        return selection(
-            target.kind, query.get("labelSelector", ""), query.get("fieldSelector", "")
-        )
-    except SelectorError as error:
-        raise status.bad_request(str(error)) from None
-
-
-def _revision(request: web.Request) -> int:
-    text = request.query.get("resourceVersion", "")
-    if text and not text.isdecimal():
-        raise status.bad_request(f"resourceVersion {text!r} is not one that this server gave")
-    return int(text or 0)
-
-
-def _number(request: web.Request, name: str) -> int:
-    text = request.query.get(name, "")
-    if not text:
-        return 0
-    try:
-        number = int(text)
-    except ValueError:
-        number = -1
-    if number < 0:
-        raise status.bad_request(f"{name} must be a number, 0 or more; it is {text!r}")
-    return number
-
-
-def _flag(request: web.Request, name: str) -> bool:
-    return request.query.get(name, "") in ("true", "1")
-
-
-def _dry_run(request: web.Request) -> bool:
-    given = request.query.getall("dryRun", [])
-    if any(value not in ("All", "") for value in given):
-        raise status.bad_request("dryRun must be All: every stage, and nothing written")
-    return "All" in given
-
-
-def _require(request: web.Request, method: str) -> None:
-    if request.method != method:
-        raise status.not_allowed(request.method, request.path)
-
-
-def _require_merge_patch(request: web.Request) -> None:
-    if request.content_type != MERGE_PATCH:
-        raise status.unsupported_media(request.content_type, [MERGE_PATCH])

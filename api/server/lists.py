@@ -10,12 +10,15 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from typing import NamedTuple
 
 import msgspec
 
+from api.server import tables
 from api.server.selectors import Selection
 from api.server.status import Failure, bad_request, expired
+from api.server.tables import PLAIN, Form
 from api.store.cache import Cache, Item
 from api.store.contract import Compacted, Store
 from api.store.keys import kind_prefix
@@ -52,10 +55,13 @@ class Page(NamedTuple):
     revision: int
     next: str  # the token for the next page; empty: this was the last
 
-    def body(self, kind: Kind) -> bytes:
+    def body(self, kind: Kind, form: Form = PLAIN, now: datetime | None = None) -> bytes:
+        """`now` is needed for tables, which say how old things are."""
         metadata: dict[str, str] = {"resourceVersion": str(self.revision)}
         if self.next:
             metadata["continue"] = self.next
+        if not form.plain:
+            return tables.listed(form, kind, self.items, metadata, now or datetime.now(UTC))
         head = {"apiVersion": API_VERSION, "kind": f"{kind.name}List", "metadata": metadata}
         opened = msgspec.json.encode(head)[:-1]
         return b'%b,"items":[%b]}' % (opened, b",".join(self.items))

@@ -13,12 +13,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
 
 import msgspec
 
 from api.server.lists import selected
 from api.server.selectors import Selection
 from api.server.status import Failure, expired
+from api.server.tables import PLAIN, Form, shown
 from api.store.cache import ADDED, DELETED, MODIFIED, Cache, CacheEvent
 from api.store.contract import Compacted
 from api.types import codec
@@ -31,7 +33,15 @@ QUEUE_BYTES = 64 * 1024 * 1024  # what a client may be behind, as a default
 class Watcher:
     """One client's watch: its queue."""
 
-    def __init__(self, kind: Kind, namespace: str, selection: Selection, queue_bytes: int) -> None:
+    def __init__(
+        self,
+        kind: Kind,
+        namespace: str,
+        selection: Selection,
+        queue_bytes: int,
+        form: Form = PLAIN,
+    ) -> None:
+        self.form = form
         self._most = queue_bytes
         self.kind = kind
         self.namespace = namespace
@@ -44,7 +54,7 @@ class Watcher:
 
     @property
     def takes_all(self) -> bool:
-        return not self.namespace and not self.selection
+        return not self.namespace and not self.selection and self.form.plain
 
     def begin(self, lines: bytes) -> None:
         """What the client asked for to begin with: of any size, as it is there already."""
@@ -90,38 +100,44 @@ class Watcher:
 class Told:
     """A change in words, made when the first watcher wants it."""
 
-    __slots__ = ("_line", "event")
+    __slots__ = ("_lines", "event")
 
     def __init__(self, event: CacheEvent) -> None:
         self.event = event
-        self._line: bytes | None = None
+        self._lines: dict[Form, bytes] = {}
 
-    def line(self) -> bytes:
-        if self._line is None:
-            self._line = _line(self.event.type, self.event.item.served())
-        return self._line
+    def line(self, form: Form = PLAIN) -> bytes:
+        line = self._lines.get(form)
+        if line is None:
+            line = _shown(self.event.type, self.event.item.kind, self.event.item.served(), form)
+            self._lines[form] = line
+        return line
 
     def line_for(self, watcher: Watcher) -> bytes:
         event = self.event
         if watcher.namespace and event.item.namespace != watcher.namespace:
             return b""
+        form = watcher.form
         if not watcher.selection:
-            return self.line()
+            return self.line(form)
         now = event.type != DELETED and watcher.selection.holds(event.item.obj)
         before = event.old is not None and watcher.selection.holds(event.old.obj)
         if not before:
-            return self._as(ADDED) if now else b""
-        return self._as(MODIFIED) if now else self._leaving()
+            return self._as(ADDED, form) if now else b""
+        return self._as(MODIFIED, form) if now else self._leaving(form)
 
-    def _as(self, type: str) -> bytes:
-        return self.line() if self.event.type == type else _line(type, self.event.item.served())
+    def _as(self, type: str, form: Form) -> bytes:
+        if self.event.type == type:
+            return self.line(form)
+        return _shown(type, self.event.item.kind, self.event.item.served(), form)
 
-    def _leaving(self) -> bytes:
+    def _leaving(self, form: Form) -> bytes:
         """An object that no longer matches: its last state that did, at this change's version."""
         old = self.event.old
         if self.event.type == DELETED or old is None:
-            return self.line()
-        return _line(DELETED, codec.served(old.kind, old.value, self.event.revision))
+            return self.line(form)
+        last = codec.served(old.kind, old.value, self.event.revision)
+        return _shown(DELETED, old.kind, last, form)
 
 
 class Watches:
@@ -145,14 +161,21 @@ class Watches:
         return sum(map(len, self._by_kind.values()))
 
     def open(
-        self, kind: Kind, namespace: str, selection: Selection, *, after: int, listed: bool
+        self,
+        kind: Kind,
+        namespace: str,
+        selection: Selection,
+        *,
+        after: int,
+        listed: bool,
+        form: Form = PLAIN,
     ) -> Watcher:
         """A watcher of what comes after revision `after`; 0: of what there is, and then comes.
 
         `listed` ends what there is with the bookmark that says so. Raises Failure 410 where that
         revision is no longer kept. To be closed with `leave`.
         """
-        watcher = Watcher(kind, namespace, selection, self._queue_bytes)
+        watcher = Watcher(kind, namespace, selection, self._queue_bytes, form)
         if after:
             try:
                 missed = self._cache.since(after)
@@ -162,9 +185,9 @@ class Watches:
             watcher.begin(b"".join(one.line_for(watcher) for one in told))
         else:
             items = selected(self._cache, kind, namespace, selection)
-            watcher.begin(b"".join(_line(ADDED, item.served()) for item in items))
+            watcher.begin(b"".join(_shown(ADDED, kind, i.served(), form) for i in items))
             if listed:
-                watcher.begin(bookmark(kind, self._cache.revision, initial=True))
+                watcher.begin(bookmark(kind, self._cache.revision, form, initial=True))
         # No await since the history was read: nothing can fall between it and what follows.
         self._by_kind.setdefault(kind.name, set()).add(watcher)
         return watcher
@@ -195,16 +218,24 @@ def too_old(revision: int, oldest: int) -> Failure:
     )
 
 
-def bookmark(kind: Kind, revision: int, *, initial: bool = False) -> bytes:
+def bookmark(kind: Kind, revision: int, form: Form = PLAIN, *, initial: bool = False) -> bytes:
     metadata: dict[str, object] = {"resourceVersion": str(revision)}
     if initial:
         metadata["annotations"] = {"k8s.io/initial-events-end": "true"}
-    obj = {"apiVersion": API_VERSION, "kind": kind.name, "metadata": metadata}
+    obj: dict[str, object] = {"apiVersion": API_VERSION, "kind": kind.name, "metadata": metadata}
+    if form.form == "Table":
+        obj = {"kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": metadata, "rows": []}
+    elif not form.plain:
+        obj |= {"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1"}
     return _line("BOOKMARK", msgspec.json.encode(obj))
 
 
 def error_line(failure: Failure) -> bytes:
     return _line("ERROR", msgspec.json.encode(failure.status()))
+
+
+def _shown(type: str, kind: Kind, served: bytes, form: Form) -> bytes:
+    return _line(type, served if form.plain else shown(form, kind, served, datetime.now(UTC)))
 
 
 def _line(type: str, obj: bytes) -> bytes:

@@ -1,0 +1,318 @@
+"""OpenAPI v3 of the API, made of schemas/v1: what kubectl validates and explains with.
+
+The schemas are JSON Schema 2020-12; OpenAPI 3.0 is an older relative of it. What it can't say
+(names of properties, words for patterns) is left out here, and checked by the server all the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from api.schema import for_kind
+from api.server import status
+from api.server.discovery import STATUS_KINDS, verbs_of
+from api.server.paths import PREFIX
+from api.types.kinds import KINDS, Kind
+from api.types.meta import API_GROUP
+
+Document = dict[str, Any]
+
+GROUP_PATH = f"apis/{API_GROUP}/v1"
+_KEPT = frozenset(
+    {
+        "default",
+        "description",
+        "enum",
+        "format",
+        "maxItems",
+        "maxLength",
+        "maximum",
+        "minItems",
+        "minLength",
+        "minimum",
+        "pattern",
+        "readOnly",
+        "required",
+        "title",
+        "uniqueItems",
+        "writeOnly",
+    }
+)
+_PATCHES = (
+    "application/merge-patch+json",
+    "application/json-patch+json",
+    "application/apply-patch+yaml",
+)
+
+
+def add_routes(app: web.Application, guard: Any) -> None:
+    """`guard` wraps a handler so that whoever has an identity may ask."""
+
+    async def index(request: web.Request) -> web.Response:
+        url = f"/openapi/v3/{GROUP_PATH}?hash={_rendered()[1]}"
+        body = {"paths": {GROUP_PATH: {"serverRelativeURL": url}}}
+        return web.Response(body=msgspec.json.encode(body), content_type="application/json")
+
+    async def group(request: web.Request) -> web.Response:
+        text, digest = _rendered()
+        if request.match_info["group"] != GROUP_PATH:
+            raise status.no_path(request.path)
+        headers = {"ETag": f'"{digest}"', "Content-Type": "application/json"}
+        return web.Response(body=text, headers=headers)
+
+    app.router.add_get("/openapi/v3", guard(index))
+    app.router.add_get("/openapi/v3/{group:.+}", guard(group))
+
+
+@cache
+def _rendered() -> tuple[bytes, str]:
+    text = msgspec.json.encode(document())
+    return text, hashlib.sha256(text).hexdigest()[:32].upper()
+
+
+def document() -> Document:
+    """The group's whole document."""
+    paths: Document = {}
+    for kind in KINDS:
+        paths.update(_paths(kind))
+    schemas = {name(kind.name): _component(kind) for kind in KINDS}
+    schemas |= {name(f"{kind.name}List"): _list(kind) for kind in KINDS}
+    schemas |= {
+        name("Patch"): {"description": "A change of an object."},
+        name("Status"): {"type": "object", "description": "How a request went, and why."},
+        name("DeleteOptions"): _delete_options(),
+    }
+    return {
+        "openapi": "3.0.0",
+        "info": {"title": "skep", "version": "v1"},
+        "paths": paths,
+        "components": {"schemas": schemas},
+    }
+
+
+def name(kind: str) -> str:
+    return f"dev.skep.v1.{kind}"
+
+
+def converted(node: Any) -> Any:
+    """A schema of ours in OpenAPI's words."""
+    if not isinstance(node, dict):
+        return node
+    result: Document = {key: value for key, value in node.items() if key in _KEPT}
+    if "const" in node:
+        result["enum"] = [node["const"]]
+        result["type"] = "string"
+    elif "enum" in node and "type" not in node:
+        result["type"] = "string"
+    result |= _type(node)
+    if node.get("examples"):
+        result["example"] = node["examples"][0]
+    for key, words in _LIST_WORDS.items():
+        if key in node:
+            result |= words(node[key])
+    if "properties" in node:
+        result["properties"] = {key: converted(each) for key, each in node["properties"].items()}
+    for key in ("items", "additionalProperties"):
+        if key in node:
+            result[key] = converted(node[key])
+    return result
+
+
+def _keyed(keys: list[str]) -> Document:
+    return {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": keys}
+
+
+def _set(_: bool) -> Document:
+    return {"x-kubernetes-list-type": "set"}
+
+
+_LIST_WORDS: dict[str, Callable[[Any], Document]] = {
+    "x-list-keys": _keyed,
+    "x-list-set": _set,
+}
+
+
+def _type(node: Document) -> Document:
+    given = node.get("type")
+    if isinstance(given, str):
+        return {"type": given}
+    if not isinstance(given, list):
+        return {}
+    types = [each for each in given if each != "null"]
+    nullable: Document = {"nullable": True} if "null" in given else {}
+    if len(types) == 1:
+        return {"type": types[0], **nullable}
+    words = {"x-kubernetes-int-or-string": True} if set(types) == {"integer", "string"} else {}
+    return {"anyOf": [{"type": each} for each in types], **words, **nullable}
+
+
+def _component(kind: Kind) -> Document:
+    return {**converted(for_kind(kind)), "x-kubernetes-group-version-kind": [_gvk(kind)]}
+
+
+def _list(kind: Kind) -> Document:
+    return {
+        "type": "object",
+        "description": f"{kind.name}s, of one moment.",
+        "required": ["items"],
+        "properties": {
+            "apiVersion": {"type": "string"},
+            "kind": {"type": "string"},
+            "metadata": {"type": "object", "description": "resourceVersion and continue."},
+            "items": {"type": "array", "items": _ref(kind.name)},
+        },
+        "x-kubernetes-group-version-kind": [{**_gvk(kind), "kind": f"{kind.name}List"}],
+    }
+
+
+def _delete_options() -> Document:
+    return {
+        "type": "object",
+        "description": "How to delete.",
+        "properties": {
+            "dryRun": {"type": "array", "items": {"type": "string", "enum": ["All"]}},
+            "gracePeriodSeconds": {"type": "integer", "minimum": 0},
+            "propagationPolicy": {
+                "type": "string",
+                "enum": ["Background", "Foreground", "Orphan"],
+            },
+            "preconditions": {
+                "type": "object",
+                "properties": {
+                    "uid": {"type": "string"},
+                    "resourceVersion": {"type": "string"},
+                },
+            },
+        },
+    }
+
+
+def _gvk(kind: Kind) -> Document:
+    return {"group": API_GROUP, "version": "v1", "kind": kind.name}
+
+
+def _ref(kind: str) -> Document:
+    return {"$ref": f"#/components/schemas/{name(kind)}"}
+
+
+def _paths(kind: Kind) -> Document:
+    """Every path of a kind, with what can be done there."""
+    verbs = verbs_of(kind)
+    base = f"{PREFIX}namespaces/{{namespace}}/{kind.plural}" if kind.namespaced else ""
+    base = base or f"{PREFIX}{kind.plural}"
+    in_path = [_in_path("namespace")] if kind.namespaced else []
+    collection: Document = {"parameters": in_path, "get": _operation(kind, "list")}
+    if "create" in verbs:
+        collection["post"] = _operation(kind, "post", body=kind.name, code="201")
+    if "deletecollection" in verbs:
+        collection["delete"] = _operation(kind, "deletecollection")
+    one: Document = {"parameters": [*in_path, _in_path("name")], "get": _operation(kind, "get")}
+    if "update" in verbs:
+        one["put"] = _operation(kind, "put", body=kind.name)
+        one["patch"] = _operation(kind, "patch")
+    if "delete" in verbs:
+        one["delete"] = _operation(kind, "delete")
+    paths = {base: collection, f"{base}/{{name}}": one}
+    if kind.namespaced:
+        paths[f"{PREFIX}{kind.plural}"] = {"get": _operation(kind, "list", every=True)}
+    if kind in STATUS_KINDS:
+        paths[f"{base}/{{name}}/status"] = {
+            "parameters": one["parameters"],
+            "get": _operation(kind, "get", sub="status"),
+            "put": _operation(kind, "put", body=kind.name, sub="status"),
+            "patch": _operation(kind, "patch", sub="status"),
+        }
+    return paths
+
+
+def _operation(
+    kind: Kind,
+    action: str,
+    *,
+    body: str = "",
+    code: str = "200",
+    sub: str = "",
+    every: bool = False,
+) -> Document:
+    answer = f"{kind.name}List" if action in ("list", "deletecollection") else kind.name
+    id = f"{action}{kind.name}{sub.capitalize()}{'ForAllNamespaces' if every else ''}"
+    operation: Document = {
+        "operationId": id,
+        "tags": [kind.plural],
+        "parameters": _queries(action),
+        "responses": {
+            code: _json("What there is.", _ref(answer)),
+            "default": _json("Why not.", _ref("Status")),
+        },
+        "x-kubernetes-action": action,
+        "x-kubernetes-group-version-kind": _gvk(kind),
+    }
+    if code == "201":  # dry runs, and apply where the object is there, answer with 200
+        operation["responses"]["200"] = operation["responses"][code]
+    if action == "patch":
+        operation["responses"]["201"] = operation["responses"]["200"]
+        content = {media: {"schema": _ref("Patch")} for media in _PATCHES}
+        operation["requestBody"] = {"content": content, "required": True}
+    elif action in ("delete", "deletecollection"):
+        operation["requestBody"] = {"content": _content(_ref("DeleteOptions"))}
+        operation["responses"]["200"] = _json("What was deleted, or that it was.", {})
+    elif body:
+        operation["requestBody"] = {"content": _content(_ref(body)), "required": True}
+    return operation
+
+
+def _queries(action: str) -> list[Document]:
+    text: Document = {"type": "string"}
+    number: Document = {"type": "integer", "minimum": 0}
+    flag: Document = {"type": "boolean"}
+    dry_run = _query("dryRun", text, "All: every stage, and nothing written.")
+    writing = [
+        dry_run,
+        _query("fieldManager", text, "Who writes, for managedFields."),
+        _query("fieldValidation", text, "Strict, Warn or Ignore: what to do with unknown fields."),
+    ]
+    if action == "patch":
+        return [*writing, _query("force", flag, "Take over fields that others manage.")]
+    if action in ("post", "put"):
+        return writing
+    if action == "get":
+        return []
+    selecting = [
+        _query("labelSelector", text, "Such as app=web,tier!=back."),
+        _query("fieldSelector", text, "Such as metadata.name=web."),
+    ]
+    if action == "list":
+        return [
+            *selecting,
+            _query("limit", number, "How many at most; the rest comes with continue."),
+            _query("continue", text, "The last page's metadata.continue."),
+            _query("resourceVersion", text, "At least as new as this."),
+            _query("resourceVersionMatch", text, "Exact or NotOlderThan."),
+            _query("watch", flag, "Changes, as they happen."),
+            _query("allowWatchBookmarks", flag, "Say now and then how far a quiet watch is."),
+            _query("sendInitialEvents", flag, "Begin a watch with what there is."),
+            _query("timeoutSeconds", number, "When to end a watch."),
+        ]
+    return [dry_run, *(selecting if action == "deletecollection" else [])]
+
+
+def _query(name: str, schema: Document, description: str) -> Document:
+    return {"name": name, "in": "query", "description": description, "schema": schema}
+
+
+def _in_path(name: str) -> Document:
+    return {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+
+
+def _json(description: str, schema: Document) -> Document:
+    return {"description": description, "content": _content(schema)}
+
+
+def _content(schema: Document) -> Document:
+    return {"application/json": {"schema": schema}}
