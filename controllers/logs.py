@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 
 import structlog
@@ -10,6 +11,8 @@ import structlog
 
 def configure(level: str, form: str) -> None:
     """Set structlog up for the process, and the libraries' loggers to pass through it."""
+    # gRPC's C part writes to stderr by itself; what it has to say reaches us as errors too.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     threshold = getattr(logging, level.upper())
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -210,6 +211,18 @@ def _check(url: str, tls: TLSFiles | None) -> None:
         raise ValueError(
             f"etcd endpoint {url!r} is not of the form https://host:port or unix:///path"
         )
+    if parts.scheme == "http" and not _on_this_machine(parts.hostname):
+        raise ValueError(
+            f"etcd endpoint {url} is not encrypted, and what is in etcd must not cross a network"
+            " in the open: give it TLS, and say https"
+        )
+
+
+def _on_this_machine(host: str) -> bool:
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _channel(url: str, tls: TLSFiles | None) -> Any:

@@ -95,7 +95,11 @@ async def _store(settings: ManagerSettings) -> AsyncIterator[Store]:
     """The etcd that was given, or a member of our own as a child."""
     if settings.etcd_endpoints:
         files = TLSFiles(*settings.etcd_files) if settings.etcd_files else None
-        async with _closing(EtcdStore(settings.etcd_endpoints, files)) as store:
+        try:
+            theirs = EtcdStore(settings.etcd_endpoints, files)
+        except (ValueError, OSError) as error:
+            raise Fatal(str(error)) from error
+        async with _closing(theirs) as store:
             yield store
         return
     # etcd takes any certificate of its authority, so it has one that signs nothing else: a node's
