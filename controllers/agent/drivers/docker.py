@@ -9,11 +9,11 @@ starts in flight as the engine's cores can use.
 from __future__ import annotations
 
 import asyncio
-import functools
 import json
+import math
 import os
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -37,8 +37,9 @@ from controllers.agent.drivers.contract import (
 )
 from controllers.agent.drivers.engine import answers, body
 from controllers.agent.drivers.engine.client import CALL_SECONDS, EngineClient
-from controllers.agent.drivers.engine.credentials import credentials
 from controllers.agent.drivers.engine.names import Entry, Names
+from controllers.agent.drivers.engine.pulls import Pulls
+from controllers.agent.drivers.engine.refusals import start_words
 from controllers.agent.drivers.engine.terminal import EngineTerminal
 
 DEFAULT_SOCKET = "unix:///var/run/docker.sock"
@@ -47,7 +48,7 @@ _NOT_MODIFIED = 304  # it runs already
 _EVENTS = ["start", "die", "oom", "destroy", "health_status"]
 # Events between the engine's headers and its subscription would be lost without looking back.
 _LOOK_BACK_SECONDS = 3
-_PULL_SECONDS = 3600.0
+_FIRST_WAIT, _LAST_WAIT = 0.05, 1.0  # seconds, for an earlier try to make a container
 
 
 class Parallel(msgspec.Struct, frozen=True):
@@ -86,9 +87,9 @@ class DockerDriver:
         self._removing = asyncio.Semaphore(parallel.remove)
         self._inspecting = asyncio.Semaphore(parallel.inspect)
         self._ids: dict[str, str] = {}  # task uid → container id
-        self._started: set[str] = set()  # container ids whose start event is our own doing
+        self._doing: set[tuple[str, str]] = set()  # event and container id: our own doing
         self._present: set[str] = set()  # images the engine was seen to have
-        self._pulls: dict[str, _Pull] = {}
+        self._pulls = Pulls(self._client, node)
 
     async def info(self) -> EngineInfo:
         info, version = await asyncio.gather(
@@ -104,9 +105,8 @@ class DockerDriver:
         )
 
     async def containers(self) -> list[Container]:
-        listed = await self._list()
-        self._ids = {entry["Labels"][body.TASK]: entry["Id"] for entry in listed}
-        found = await asyncio.gather(*(self._look(entry["Id"]) for entry in listed))
+        self._ids = await self._list()
+        found = await asyncio.gather(*(self._look(id) for id in self._ids.values()))
         return [container for container in found if container is not None]
 
     async def events(self) -> AsyncGenerator[str, None]:
@@ -114,17 +114,20 @@ class DockerDriver:
         since = str(int(time.time()) - _LOOK_BACK_SECONDS)
         params = {"filters": json.dumps(filters), "since": since}
         async with self._client.stream("GET", "events", params=params) as answer:
-            self._started.clear()
+            self._doing.clear()
             yield ""
             async for line in answer.content:
                 event = json.loads(line)
-                uid, container_id = event["Actor"]["Attributes"][body.TASK], event["Actor"]["ID"]
-                if event["Action"] == "start" and container_id in self._started:
-                    self._started.discard(container_id)
-                    continue
-                if event["Action"] == "destroy" and self._ids.get(uid) == container_id:
-                    del self._ids[uid]
-                yield uid
+                action, about = event["Action"], event["Actor"]["Attributes"]
+                container_id, uid = event["Actor"]["ID"], body.owned(about, about.get("name", ""))
+                ours = (action, container_id) in self._doing
+                self._doing.discard((action, container_id))
+                if action == "destroy":
+                    self._doing.discard(("die", container_id))
+                    if self._ids.get(uid) == container_id:
+                        del self._ids[uid]
+                if uid and not ours:
+                    yield uid
         raise EngineDown(f"the container engine at {self._client.url} closed its events stream")
 
     async def pull(self, image: str, progress: Callable[[str], None]) -> None:
@@ -133,7 +136,7 @@ class DockerDriver:
         try:
             await self._client.call("GET", f"images/{quote(image, safe='')}/json")
         except Refused:
-            await self._pull(image, progress)
+            await self._pulls.pull(image, progress)
         self._present.add(image)
 
     async def create(self, spec: ContainerSpec) -> Container:
@@ -149,13 +152,12 @@ class DockerDriver:
                 api=await self._api(),
             )
             try:
-                self._ids[spec.task_uid] = await self._post_create(spec, request)
+                found = await self._post_create(spec, request)
             except Refused as error:
-                found = await self._found(spec.task_uid)
-                if found is not None:
-                    return found
                 self._names.forget(spec.task_uid)
-                raise self._create_words(spec, error) from error
+                raise self._create_words(error) from error
+        if found is not None:
+            return found
         return Container(
             id=self._ids[spec.task_uid],
             task_uid=spec.task_uid,
@@ -166,16 +168,15 @@ class DockerDriver:
 
     async def start(self, task_uid: str) -> Container:
         container_id = await self._id(task_uid)
+        path = f"containers/{container_id}/start"
         async with self._starting:
-            self._started.add(container_id)
-            path = f"containers/{container_id}/start"
             try:
-                async with self._client.stream("POST", path, seconds=CALL_SECONDS) as answer:
-                    if answer.status == _NOT_MODIFIED:
-                        self._started.discard(container_id)
-            except DriverError:
-                self._started.discard(container_id)
+                await self._do("POST", path, ("start", container_id))
+            except (NotFound, EngineDown):
                 raise
+            except DriverError as error:
+                inspected = await self._client.call("GET", f"containers/{container_id}/json")
+                raise start_words(error, inspected) from error
         return await self._inspect(container_id)
 
     async def inspect(self, task_uid: str) -> Container:
@@ -189,9 +190,13 @@ class DockerDriver:
     async def stop(self, task_uid: str, *, grace: float) -> Container:
         container_id = await self._id(task_uid)
         self._names.stopped(task_uid)  # before the signal: nobody new finds it while it ends
-        params = {"t": str(max(0, round(grace)))}
-        await self._client.call(
-            "POST", f"containers/{container_id}/stop", params=params, seconds=grace + 120
+        seconds = math.ceil(max(0.0, grace))  # whole ones; a little grace is not none
+        await self._do(
+            "POST",
+            f"containers/{container_id}/stop",
+            ("die", container_id),
+            params={"t": str(seconds)},
+            seconds=seconds + CALL_SECONDS,
         )
         return await self._inspect(container_id)
 
@@ -253,39 +258,52 @@ class DockerDriver:
         return EngineTerminal(self._client, process, stream)
 
     async def close(self) -> None:
-        pulls = [pull.task for pull in self._pulls.values()]
-        for pull in pulls:
-            pull.cancel()
-        await asyncio.gather(*pulls, return_exceptions=True)
+        await self._pulls.close()
         await self._client.close()
+
+    async def _do(
+        self,
+        method: str,
+        path: str,
+        *events: tuple[str, str],
+        params: Mapping[str, str] | None = None,
+        seconds: float = CALL_SECONDS,
+    ) -> None:
+        """Change something. These events will be our own doing, and nobody need hear of them:
+        the caller sees the outcome. Unless there was nothing to do, or it went wrong."""
+        self._doing.update(events)
+        done = False
+        try:
+            async with self._client.stream(method, path, params=params, seconds=seconds) as answer:
+                done = answer.status != _NOT_MODIFIED
+        finally:
+            if not done:
+                self._doing.difference_update(events)
 
     # Finding.
 
     def _own(self) -> list[str]:
         return [f"{body.CLUSTER}={self._cluster}", f"{body.NODE}={self._node}"]
 
-    async def _list(self, *labels: str) -> list[dict[str, Any]]:
+    async def _list(self, *labels: str) -> dict[str, str]:
+        """Task uid → container id."""
         filters = json.dumps({"label": [*self._own(), *labels]})
         listed: list[dict[str, Any]] = await self._client.call(
             "GET", "containers/json", params={"all": "1", "filters": filters}
         )
-        return listed
+        return {
+            uid: entry["Id"]
+            for entry in listed
+            for name in entry["Names"]
+            if (uid := body.owned(entry["Labels"], name.removeprefix("/")))
+        }
 
     async def _id(self, task_uid: str) -> str:
         if task_uid not in self._ids:
-            for entry in await self._list(f"{body.TASK}={task_uid}"):
-                self._ids[task_uid] = entry["Id"]
+            self._ids.update(await self._list(f"{body.TASK}={task_uid}"))
         if task_uid not in self._ids:
             raise NotFound(f"node {self._node} has no container of task {task_uid}")
         return self._ids[task_uid]
-
-    async def _found(self, task_uid: str) -> Container | None:
-        """The task's container, where an earlier try made it."""
-        self._ids.pop(task_uid, None)
-        try:
-            return await self.inspect(task_uid)
-        except NotFound:
-            return None
 
     async def _look(self, container_id: str) -> Container | None:
         async with self._inspecting:
@@ -295,7 +313,10 @@ class DockerDriver:
                 return None
 
     async def _inspect(self, container_id: str) -> Container:
-        inspected = await self._client.call("GET", f"containers/{container_id}/json")
+        return self._taken(await self._client.call("GET", f"containers/{container_id}/json"))
+
+    def _taken(self, inspected: Mapping[str, Any]) -> Container:
+        """What the engine says of it; where it is reached by name goes with it."""
         container = answers.container(inspected)
         config = inspected["Config"]
         self._names.put(
@@ -320,41 +341,67 @@ class DockerDriver:
         major, _, minor = docker.api_version.removeprefix("v").partition(".")
         return int(major), int(minor)
 
-    async def _post_create(self, spec: ContainerSpec, request: dict[str, Any]) -> str:
-        """The new container's id. An image that went away since it was seen is pulled again."""
-        post = functools.partial(
-            self._client.call,
-            "POST",
-            "containers/create",
-            params={"name": body.container_name(spec)},
-            body=request,
-        )
-        try:
-            made = await post()
-        except Refused as error:
-            if "no such image" not in str(error).lower():
-                raise
-            self._present.discard(spec.template.image)
-            await self.pull(spec.template.image, lambda words: None)
-            made = await post()
-        return str(made["Id"])
+    async def _post_create(self, spec: ContainerSpec, request: dict[str, Any]) -> Container | None:
+        """Make it; or the container, where an earlier try made it. An image that went away since
+        it was seen is pulled again. Raises Refused."""
+        name = body.container_name(spec)
+        wait, end = _FIRST_WAIT, time.monotonic() + CALL_SECONDS
+        pulled = False
+        while True:
+            try:
+                made = await self._client.call(
+                    "POST", "containers/create", params={"name": name}, body=request
+                )
+                self._ids[spec.task_uid] = str(made["Id"])
+                return None
+            except Refused as error:
+                text = str(error).lower()
+                if "no such image" in text and not pulled:
+                    pulled = True
+                    self._present.discard(spec.template.image)
+                    await self.pull(spec.template.image, lambda words: None)
+                    continue
+                if "is already in use by container" not in text:
+                    raise
+            found = await self._named(spec, name)
+            if found is not None:
+                return found
+            # An earlier try has its name but isn't done; it has no event before it is.
+            if time.monotonic() > end:
+                raise DriverError(f"an earlier try to make container {name} doesn't end")
+            await asyncio.sleep(wait)
+            wait = min(2 * wait, _LAST_WAIT)
 
-    def _create_words(self, spec: ContainerSpec, error: Refused) -> DriverError:
-        text = str(error)
-        if "is already in use by container" in text:
-            name = body.container_name(spec)
-            return Refused(
+    async def _named(self, spec: ContainerSpec, name: str) -> Container | None:
+        """What has the container's name. Raises Refused where that is not the task's."""
+        try:
+            inspected = await self._client.call("GET", f"containers/{name}/json")
+        except NotFound:
+            return None
+        labels = inspected["Config"]["Labels"] or {}
+        whose = {body.TASK: spec.task_uid, body.CLUSTER: self._cluster, body.NODE: self._node}
+        if any(labels.get(label) != value for label, value in whose.items()):
+            raise Refused(
                 f"a container named {name} is there already and was not made for this task; "
                 f"remove it: docker rm {name}"
             )
+        self._ids[spec.task_uid] = inspected["Id"]
+        return self._taken(inspected)
+
+    def _create_words(self, error: Refused) -> DriverError:
+        text = str(error)
         if "bind source path does not exist" in text:
             return Refused(f"{text}; create it on node {self._node}, or use a volume")
         return error
 
     async def _delete(self, container_id: str) -> None:
         try:
-            await self._client.call(
-                "DELETE", f"containers/{container_id}", params={"force": "1", "v": "1"}
+            await self._do(
+                "DELETE",
+                f"containers/{container_id}",
+                ("destroy", container_id),
+                ("die", container_id),
+                params={"force": "1", "v": "1"},
             )
         except NotFound:
             return
@@ -370,79 +417,3 @@ class DockerDriver:
             )
         except NotFound:
             return
-
-    # Pulling.
-
-    async def _pull(self, image: str, progress: Callable[[str], None]) -> None:
-        """Tasks that want the same image wait for the same pull."""
-        pull = self._pulls.get(image)
-        if pull is None:
-            pull = self._pulls[image] = _Pull()
-            pull.task = asyncio.create_task(self._fetch(image, pull.say))
-            pull.task.add_done_callback(lambda task: self._pulls.pop(image, None))
-        pull.listeners.append(progress)
-        try:
-            await asyncio.shield(pull.task)
-        finally:
-            pull.listeners.remove(progress)
-            if not pull.listeners:
-                pull.task.cancel()  # nobody wants it any more
-
-    async def _fetch(self, image: str, say: Callable[[str], None]) -> None:
-        name, tag = _split(image)
-        say(f"pulling {image}")
-        layers: dict[str, str] = {}
-        try:
-            headers = {"X-Registry-Auth": await credentials(image)}
-            async with self._client.stream(
-                "POST",
-                "images/create",
-                params={"fromImage": name, "tag": tag},
-                headers=headers if headers["X-Registry-Auth"] else None,
-                seconds=_PULL_SECONDS,
-            ) as answer:
-                async for line in answer.content:
-                    message = json.loads(line)
-                    if "error" in message:
-                        raise Refused(message["error"])
-                    if "progressDetail" in message and "id" in message:
-                        layers[message["id"]] = message["status"]
-                        say(_progress(image, layers))
-        except EngineDown:
-            raise
-        except DriverError as error:
-            raise Refused(
-                f"no such image: {image} is not on node {self._node} and pulling it failed: "
-                f"{str(error).rstrip('.')}; check the name, that the node reaches the registry, "
-                "and that the agent's user is logged in (docker login)"
-            ) from error
-
-
-class _Pull:
-    task: asyncio.Task[None]
-
-    def __init__(self) -> None:
-        self.listeners: list[Callable[[str], None]] = []
-        self._said = ""
-
-    def say(self, words: str) -> None:
-        if words != self._said:
-            self._said = words
-            for listener in list(self.listeners):
-                listener(words)
-
-
-def _split(image: str) -> tuple[str, str]:
-    """What to pull: without a tag the Engine would take all of them."""
-    if "@" in image:
-        name, _, digest = image.partition("@")
-        return name, digest
-    name, colon, tag = image.rpartition(":")
-    if colon and "/" not in tag:
-        return name, tag
-    return image, "latest"
-
-
-def _progress(image: str, layers: dict[str, str]) -> str:
-    done = sum(status in ("Pull complete", "Already exists") for status in layers.values())
-    return f"pulling {image}: {done} of {len(layers)} layers"

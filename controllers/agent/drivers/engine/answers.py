@@ -28,6 +28,7 @@ def container(inspected: Mapping[str, Any]) -> Container:
     labels = inspected["Config"]["Labels"]
     phase = _PHASES[state["Status"]]
     health = state.get("Health") or {}
+    started = _time(state["StartedAt"])
     return Container(
         id=inspected["Id"],
         task_uid=labels[TASK],
@@ -40,8 +41,8 @@ def container(inspected: Mapping[str, Any]) -> Container:
         health=_health(health),
         health_output=_health_output(health),
         error=state["Error"],
-        started_at=_time(state["StartedAt"]),
-        finished_at=_time(state["FinishedAt"]) if phase is Phase.EXITED else None,
+        started_at=started,
+        finished_at=_finished(state, started) if phase is Phase.EXITED else None,
         ports=_ports(inspected["NetworkSettings"].get("Ports") or {}),
     )
 
@@ -78,6 +79,12 @@ def _ports(ports: Mapping[str, Any]) -> list[PublishedPort]:
         PublishedPort(target=target, published=published, protocol=protocol)
         for target, published, protocol in sorted(found)
     ]
+
+
+def _finished(state: Mapping[str, Any], started: datetime | None) -> datetime | None:
+    """Not before the start, though the Engine notes that a little late."""
+    finished = _time(state["FinishedAt"])
+    return max(started, finished) if started and finished else finished
 
 
 def _time(text: str) -> datetime | None:

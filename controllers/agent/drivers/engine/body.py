@@ -27,7 +27,21 @@ _START_INTERVAL_SINCE = (1, 44)  # of the Engine's API
 
 
 def container_name(spec: ContainerSpec) -> str:
-    return f"{spec.namespace}.{spec.task_name}.{spec.task_uid[:8]}"
+    return _name(spec.namespace, spec.task_name, spec.task_uid)
+
+
+def owned(labels: Mapping[str, str], name: str) -> str:
+    """The task whose container this is; "" where we did not make it.
+
+    Labels alone don't say: what is run from an image that was committed from one of our
+    containers has them too. A name is an engine's only once.
+    """
+    uid = labels.get(TASK, "")
+    return uid if name == _name(labels.get(NAMESPACE, ""), labels.get(TASK_NAME, ""), uid) else ""
+
+
+def _name(namespace: str, task_name: str, task_uid: str) -> str:
+    return f"{namespace}.{task_name}.{task_uid[:8]}"
 
 
 def volume_name(namespace: str, name: str) -> str:
