@@ -23,7 +23,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -44,7 +44,7 @@ from controllers.agent.drivers.simulated import SimulatedDriver
 
 PER_SERVICE = 1_000
 POLL = 0.1  # seconds
-STAGE_LIMIT = 600.0  # seconds; a stage that takes longer has failed
+STAGE_LIMIT = 180.0  # seconds; a stage that takes longer has failed
 
 
 @dataclass
@@ -177,19 +177,32 @@ async def cluster(nodes: int, options: argparse.Namespace) -> AsyncIterator[Clus
                 )
             it = Cluster(machine, client)
             await nodes_ready(it, nodes)
-            if options.profile:
-                profile(options.profile, machine)
-            yield it
+            with profile(options.profile, machine):
+                yield it
 
 
-def profile(into: Path, machine: local.Cluster) -> None:
+@contextlib.contextmanager
+def profile(into: Path | None, machine: local.Cluster) -> Iterator[None]:
+    """Within: stacks are sampled, and written as `frame;frame… count` at the end."""
+    if into is None:
+        yield
+        return
     into.mkdir(parents=True, exist_ok=True)
-    for name, process in list(machine.processes.items()):
+    samplers = [
         machine.start(
             f"profile-{name}",
             *(str(local.BIN / "py-spy"), "record", "-p", str(process.pid)),
-            *("-o", str(into / f"{name}.raw"), "-f", "raw", "-r", "200"),
+            *("-o", str(into.absolute() / f"{name}.raw"), "-f", "raw", "-r", "200"),
         )
+        for name, process in list(machine.processes.items())
+    ]
+    try:
+        yield
+    finally:
+        for sampler in samplers:
+            sampler.send_signal(signal.SIGINT)  # py-spy writes what it has
+        for sampler in samplers:
+            sampler.wait(30)
 
 
 async def ready(client: Client) -> None:
@@ -250,6 +263,8 @@ async def one_size(it: Cluster, tasks: int) -> Result:
     for number in range(len(sizes)):
         await it.client.delete(SERVICE, "default", f"sim-{number}")
     await stage(it, result, "deleted", sum(kept), start, cost, lambda c: not sum(c.values()))
+    while (await it.client.list(SERVICE)).items:  # what is still ending can't be applied anew
+        await asyncio.sleep(POLL)
     return result
 
 
