@@ -263,9 +263,10 @@ async def one_size(it: Cluster, tasks: int) -> Result:
     for number in range(len(sizes)):
         await it.client.delete(SERVICE, "default", f"sim-{number}")
     await stage(it, result, "deleted", sum(kept), start, cost, lambda c: not sum(c.values()))
-    while (await it.client.list(SERVICE)).items:  # what is still ending can't be applied anew
+    while True:
+        if not (await it.client.list(SERVICE)).items:  # what is still ending can't be made anew
+            return result
         await asyncio.sleep(POLL)
-    return result
 
 
 async def stage(
