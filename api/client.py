@@ -379,7 +379,7 @@ class Client:
     ) -> AsyncGenerator[WatchEvent, None]:
         """One connection's events; it ends when the connection does. Raises ApiError."""
         response = await self._open("GET", path, query=query, quiet=_QUIET_WATCH_SECONDS)
-        async with response:
+        async with _held(response):
             async for line in _lines(response):
                 event = msgspec.json.decode(line)
                 if event["type"] == "ERROR":
@@ -407,7 +407,7 @@ class Client:
         )
         path = f"{_BASE}/namespaces/{quote(namespace)}/tasks/{quote(task)}/log"
         response = await self._open("GET", path, query=query, quiet=None)
-        async with response:
+        async with _held(response):
             try:
                 async for part in response.content.iter_any():
                     yield part
@@ -454,7 +454,7 @@ class Client:
             "GET", _node(node, "assignments"), quiet=_QUIET_NODE_SECONDS, patience=0
         )
         decoder = msgspec.json.Decoder(Assignments)
-        async with response:
+        async with _held(response):
             async for line in _lines(response):
                 yield decoder.decode(line)
 
@@ -686,6 +686,19 @@ def _handshake_refusal(error: aiohttp.WSServerHandshakeError) -> ApiError:
     except msgspec.DecodeError:
         said = {"message": f"the manager answered {error.status} {error.message}"}
     return ApiError(said if isinstance(said, dict) else {}, code=error.status)
+
+
+@asynccontextmanager
+async def _held(response: aiohttp.ClientResponse) -> AsyncIterator[None]:
+    """A stream while it is read. One that is left before its end is cut: a polite end of TLS
+    takes until the manager answers, and aiohttp lets nobody wait for that."""
+    try:
+        yield
+    finally:
+        connection = response.connection  # None at the stream's own end
+        if connection is not None and connection.transport is not None:
+            connection.transport.abort()
+        response.close()
 
 
 async def _lines(response: aiohttp.ClientResponse) -> AsyncGenerator[bytes, None]:

@@ -29,11 +29,21 @@ _STDIN, _STDOUT, _STDERR, _STATUS = 0, 1, 2, 3
 _CHUNK = 32 * 1024
 
 
-@verb("exec", context_settings={"ignore_unknown_options": True})
+class _Exec(click.Command):
+    """Options end where the command begins: after `--`, else after the task's name."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.allow_interspersed_args = "--" in args
+        return super().parse_args(ctx, args)
+
+
+@verb("exec", cls=_Exec)
 @click.option("-i", "--stdin", "wants_input", is_flag=True, help="Pass stdin on.")
 @click.option("-t", "--tty", is_flag=True, help="Give it a terminal; this must be one.")
-@click.argument("what", shell_complete=names_of("task", slashed="service"))
-@click.argument("words", nargs=-1, required=True, type=click.UNPROCESSED)
+@click.argument(
+    "what", metavar="TASK|service/NAME", shell_complete=names_of("task", slashed="service")
+)
+@click.argument("words", metavar="-- COMMAND…", nargs=-1, required=True, type=click.UNPROCESSED)
 def command(
     session: Session, wants_input: bool, tty: bool, what: str, words: tuple[str, ...]
 ) -> None:
@@ -88,28 +98,32 @@ async def _talk(pipe: Pipe, *, tty: bool, wants_input: bool) -> int:
 
 
 async def _feed(pipe: Pipe) -> None:
-    """Stdin, until it ends. Reading it must not hold up the process's end, so no thread does."""
+    """Stdin, until it ends."""
+    while data := await _input(sys.stdin.fileno()):
+        await pipe.send(_STDIN, data)
+    await pipe.end_input()
+
+
+async def _input(handle: int) -> bytes:
+    """The next bytes, none at the end. No thread waits for them: it would hold up our own end."""
     loop = asyncio.get_running_loop()
-    handle = sys.stdin.fileno()
-    ready = asyncio.Event()
+    ready: asyncio.Future[None] = loop.create_future()
+
+    def readable() -> None:
+        # At once, or it would be told again after the read below, and the next read would block.
+        loop.remove_reader(handle)
+        if not ready.done():
+            ready.set_result(None)
+
     try:
-        loop.add_reader(handle, ready.set)
+        loop.add_reader(handle, readable)
     except (PermissionError, ValueError):  # a plain file is always ready
-        while data := await asyncio.to_thread(os.read, handle, _CHUNK):
-            await pipe.send(_STDIN, data)
-        await pipe.end_input()
-        return
+        return await asyncio.to_thread(os.read, handle, _CHUNK)
     try:
-        while True:
-            await ready.wait()
-            ready.clear()
-            data = os.read(handle, _CHUNK)
-            if not data:
-                await pipe.end_input()
-                return
-            await pipe.send(_STDIN, data)
+        await ready
     finally:
         loop.remove_reader(handle)
+    return os.read(handle, _CHUNK)
 
 
 async def _resize(pipe: Pipe, changed: asyncio.Event) -> None:
@@ -139,7 +153,8 @@ def _raw_terminal(*, on: bool) -> Iterator[None]:
     handle = sys.stdin.fileno()
     before = termios.tcgetattr(handle)
     try:
-        terminal_modes.setraw(handle)
+        # Not TCSAFLUSH, the default, which throws away what was typed ahead.
+        terminal_modes.setraw(handle, termios.TCSADRAIN)
         yield
     finally:
         termios.tcsetattr(handle, termios.TCSADRAIN, before)

@@ -7,6 +7,7 @@ A deadline is the loop's, so virtual time works.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -83,8 +84,17 @@ async def wait_until(
     watched = [Watched(target, namespace, wanted) for target in targets]
     teller = Teller(output) if say else None
     try:
-        async with asyncio.timeout(timeout), asyncio.TaskGroup() as group:
+        # Looking once is no matter of time: what is so already is so within 0 s too.
+        async with asyncio.TaskGroup() as group:
             for each in watched:
+                group.create_task(each.look(client, teller))
+        late = [each for each in watched if not each.met]
+        if not late:
+            return
+        if timeout <= 0:
+            raise TimeoutError
+        async with asyncio.timeout(timeout), asyncio.TaskGroup() as group:
+            for each in late:
                 group.create_task(each.follow(client, teller))
     except TimeoutError:
         raise _too_late(watched, timeout) from None
@@ -115,6 +125,7 @@ class Watched:
         self.wanted = wanted
         self.obj: Document | None = None
         self.met = False
+        self._version = ""  # of the list it was seen in
 
     @property
     def title(self) -> str:
@@ -124,25 +135,29 @@ class Watched:
     def why_not(self) -> str:
         return self.wanted.why_not(self.obj)
 
-    async def follow(self, client: Client, teller: Teller | None) -> None:
+    async def look(self, client: Client, teller: Teller | None) -> None:
+        """Once. Raises NotFound."""
         listing = await client.list(self.target.kind, self.namespace, field_selector=self._selector)
-        self._look(listing.items[0] if listing.items else None, teller)
-        if self.met:
-            return
-        if self.obj is None and not self.wanted.absence:
+        if not listing.items and not self.wanted.absence:
             where = f"{self.namespace}/" if self.namespace else ""
             kind = self.target.kind.name.lower()
             raise NotFound(f"{kind} {where}{self.target.name} does not exist")
+        self._version = listing.resource_version
+        self._look(listing.items[0] if listing.items else None, teller)
+
+    async def follow(self, client: Client, teller: Teller | None) -> None:
+        """After `look`: until it is as wanted."""
         changes = client.watch(
             self.target.kind,
             self.namespace,
-            resource_version=listing.resource_version,
+            resource_version=self._version,
             field_selector=self._selector,
         )
-        async for change in changes:
-            self._look(None if change.type == "DELETED" else change.object, teller)
-            if self.met:
-                return
+        async with contextlib.aclosing(changes):
+            async for change in changes:
+                self._look(None if change.type == "DELETED" else change.object, teller)
+                if self.met:
+                    return
 
     @property
     def _selector(self) -> str:

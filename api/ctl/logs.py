@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from api.client import Client
 
 _COLOURS = ("cyan", "green", "yellow", "magenta", "blue", "bright_cyan", "bright_green")
+_MOST = 3  # tasks whose reasons are told
 _NOT_YET = frozenset({"New", "Pending", "Assigned", "Accepted", "Preparing", "Ready"})
 
 
@@ -59,9 +61,14 @@ def command(
     namespace = session.namespace
 
     async def work(client: Client) -> None:
+        from api.client import ApiError
+
         if kind is TASK:
             printer = _Printer(session, name if prefix else "", 0)
-            await _copy(client, namespace, name, wanted, printer)
+            try:
+                await _copy(client, namespace, name, wanted, printer)
+            except ApiError as error:
+                raise await tasks.missing(client, namespace, name, error) from None
         else:
             service = _Service(session, client, namespace, name, wanted, prefix is not False)
             await service.run()
@@ -116,7 +123,11 @@ class _Service:
         if not self._wanted.follow:
             for task in there:
                 await self._one(task)
+            if not self._seen:
+                self._nothing_yet(there)
             return
+        if not any(_has_begun(task) for task in there):
+            self._nothing_yet(there)
         async with asyncio.TaskGroup() as group:
             for task in there:
                 group.create_task(self._one(task))
@@ -130,12 +141,24 @@ class _Service:
                 if change.type != "DELETED":
                     group.create_task(self._one(change.object))
 
+    def _nothing_yet(self, there: Sequence[dict[str, object]]) -> None:
+        """Silence would be read as an output that is empty."""
+        reasons = dict.fromkeys(
+            f"{_at(task, 'metadata', 'name')} is {_at(task, 'status', 'state') or 'New'}"
+            + (f": {said}" if (said := _at(task, "status", "message")) else "")
+            for task in there
+        )
+        why = "; ".join([*reasons][:_MOST]) or "it has no tasks"
+        self._session.output.note(
+            f"no task of service {self._namespace}/{self._name} has begun yet: {why}"
+        )
+
     async def _one(self, task: dict[str, object]) -> None:
         """One task's output, once it has any; a task that can't be read is said, not fatal."""
         from api.client import ApiError, ClientError
 
-        name, state = str(_at(task, "metadata", "name")), str(_at(task, "status", "state"))
-        if name in self._seen or state in _NOT_YET:
+        name = str(_at(task, "metadata", "name"))
+        if name in self._seen or not _has_begun(task):
             return
         self._seen.add(name)
         printer = _Printer(self._session, name if self._prefix else "", len(self._seen))
@@ -145,6 +168,10 @@ class _Service:
             self._session.output.warning(f"{name}: {refusal(error).message}")
         except ClientError as error:
             raise CtlError(str(error)) from error
+
+
+def _has_begun(task: dict[str, object]) -> bool:
+    return str(_at(task, "status", "state") or "New") not in _NOT_YET
 
 
 def _at(obj: dict[str, object], *path: str) -> object:

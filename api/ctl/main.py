@@ -61,6 +61,13 @@ class Verbs(click.Group):
             raise TypeError(f"{module.__name__} has no command {cmd_name}")
         return command
 
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:  # of which click would make exit code 1
+            _drop_stdout()
+            raise Ended(_BROKEN_PIPE) from None
+
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
@@ -100,8 +107,8 @@ def cli(ctx: click.Context) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run `ctl`; returns its exit code. `ctl` itself exits with it."""
+    code = _run(arguments)
     try:
-        code = _run(arguments)
         sys.stdout.flush()
     except BrokenPipeError:
         _drop_stdout()
@@ -132,8 +139,6 @@ def _run(arguments: Sequence[str] | None) -> int:
     except (KeyboardInterrupt, click.Abort):
         output.note("")
         return ExitCode.INTERRUPTED
-    except BrokenPipeError:
-        raise
     except Exception as error:
         return _bug(output, error)
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import functools
 import io
+import json
+import re
 import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from api.manifest.sources import Source
 
 _URL_SECONDS = 30.0
+_STEP = re.compile(r'\[(\d+)\]|\[("(?:\\.|[^"\\])*")\]|([^.\[\]]+)')
 
 
 class Given(NamedTuple):
@@ -79,11 +82,19 @@ def refused(error: ApiError, documents: Sequence[Document]) -> CtlError:
         where = ""
         if isinstance(index, int) and 0 <= index < len(documents):
             document = documents[index]
-            line, column = document.position()
-            where = f"{document.source}:{line}:{column}: {document.label}: "
             field = field.removeprefix(f"items[{index}]").removeprefix(".")
+            line, column = document.position(_path(field))
+            where = f"{document.source}:{line}:{column}: {document.label}: "
         lines.append(f"{where}{field + ': ' if field else ''}{cause.get('message', '')}")
     return Invalid(_counted(len(lines)), lines=lines)
+
+
+def _path(field: str) -> tuple[str | int, ...]:
+    """`spec.ports[0]` as ("spec", "ports", 0)."""
+    return tuple(
+        int(index) if index else json.loads(quoted) if quoted else name
+        for index, quoted, name in _STEP.findall(field)
+    )
 
 
 def _counted(problems: int) -> str:
@@ -106,6 +117,11 @@ def _fetched(url: str) -> Source:
     try:
         with urllib.request.urlopen(url, timeout=_URL_SECONDS) as answer:  # noqa: S310 — https
             body = io.BytesIO(answer.read(manifest.sources.MAX_BYTES + 1))
+    except urllib.error.HTTPError as error:
+        error.close()
+        raise CtlError(
+            f"{url} can't be read: its server answered {error.code} {error.reason}"
+        ) from None
     except (urllib.error.URLError, http.client.HTTPException, OSError, ValueError) as error:
         raise CtlError(f"{url} can't be read: {getattr(error, 'reason', error)}") from None
     return manifest.read_stream(body, url)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -95,14 +96,15 @@ async def _until_empty(output: Output, client: Client, name: str, live: set[str]
     changes = client.watch(
         TASK, "", resource_version=listing.resource_version, field_selector=fields
     )
-    async for change in changes:
-        uid = change.object["metadata"]["uid"]
-        if change.type == "DELETED" or not _live(change.object):
-            live.discard(uid)
-        else:
-            live.add(uid)
-        if not live:
-            return
+    async with contextlib.aclosing(changes):
+        async for change in changes:
+            uid = change.object["metadata"]["uid"]
+            if change.type == "DELETED" or not _live(change.object):
+                live.discard(uid)
+            else:
+                live.add(uid)
+            if not live:
+                return
 
 
 def _live(task: dict[str, object]) -> bool:

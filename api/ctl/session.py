@@ -69,7 +69,7 @@ class Session:
         try:
             async with self.context.client() as client:
                 try:
-                    return await work(client)
+                    return await _singly(work(client))
                 except ApiError as error:
                     raise refusal(error) from error
                 except ClientError as error:
@@ -80,6 +80,17 @@ class Session:
                 f"the certificate in this context can't be used: {error}",
                 "import the manager's admin.yaml again with `ctl context import FILE`",
             ) from error
+
+
+async def _singly(work: Awaitable[T]) -> T:
+    """Of several things done at once, the first that went wrong is what the user wants to read."""
+    try:
+        return await work
+    except BaseExceptionGroup as group:
+        error: BaseException = group
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        raise error from None
 
 
 @contextlib.contextmanager

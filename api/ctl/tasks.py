@@ -10,7 +10,7 @@ from api.ctl.resources import kind
 from api.types.kinds import SERVICE, TASK, Kind
 
 if TYPE_CHECKING:
-    from api.client import Client
+    from api.client import ApiError, Client
 
 Document = dict[str, Any]
 
@@ -50,15 +50,21 @@ async def running(client: Client, namespace: str, word: str) -> str:
 
 
 async def _task_or_service_hint(client: Client, namespace: str, name: str) -> str:
-    """The task's own name; where there is none, whether a service was meant. Raises NotFound."""
+    """The task's own name. Raises NotFound, ApiError."""
     from api.client import ApiError
 
     try:
         await client.get(TASK, namespace, name)
     except ApiError as error:
-        if error.code != 404:
-            raise
-        services = await client.list(SERVICE, namespace, field_selector=f"metadata.name={name}")
-        hint = f"did you mean service/{name}?" if services.items else ""
-        raise NotFound(error.message, hint) from None
+        raise await missing(client, namespace, name, error) from None
     return name
+
+
+async def missing(client: Client, namespace: str, name: str, error: ApiError) -> Exception:
+    """The refusal of a task that does not exist, with the service that was perhaps meant; any
+    other as it is."""
+    if error.code != 404:
+        return error
+    services = await client.list(SERVICE, namespace, field_selector=f"metadata.name={name}")
+    hint = f"did you mean service/{name}?" if services.items else ""
+    return NotFound(error.message, hint)
