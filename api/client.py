@@ -22,7 +22,7 @@ import asyncio
 import random
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from types import TracebackType
 from typing import Any, NamedTuple, Self, TypeVar
 from urllib.parse import quote, unquote
@@ -355,12 +355,13 @@ class Client:
         while True:
             at = query | {"watch": "true"} | _given(resourceVersion=version)
             try:
-                async for event in self._watched(_path(kind, namespace), at):
-                    metadata = event.object["metadata"]
-                    version = metadata.get("resourceVersion", version)
-                    if event.type != "BOOKMARK":
-                        _remember(known, event)
-                        yield event
+                async with aclosing(self._watched(_path(kind, namespace), at)) as events:
+                    async for event in events:
+                        metadata = event.object["metadata"]
+                        version = metadata.get("resourceVersion", version)
+                        if event.type != "BOOKMARK":
+                            _remember(known, event)
+                            yield event
             except ApiError as error:
                 if error.code != 410:
                     raise
@@ -379,8 +380,8 @@ class Client:
     ) -> AsyncGenerator[WatchEvent, None]:
         """One connection's events; it ends when the connection does. Raises ApiError."""
         response = await self._open("GET", path, query=query, quiet=_QUIET_WATCH_SECONDS)
-        async with _held(response):
-            async for line in _lines(response):
+        async with _held(response), aclosing(_lines(response)) as lines:
+            async for line in lines:
                 event = msgspec.json.decode(line)
                 if event["type"] == "ERROR":
                     raise ApiError(event["object"])
@@ -454,8 +455,8 @@ class Client:
             "GET", _node(node, "assignments"), quiet=_QUIET_NODE_SECONDS, patience=0
         )
         decoder = msgspec.json.Decoder(Assignments)
-        async with _held(response):
-            async for line in _lines(response):
+        async with _held(response), aclosing(_lines(response)) as lines:
+            async for line in lines:
                 yield decoder.decode(line)
 
     async def report(self, node: str, reports: Sequence[StatusReport]) -> StatusResult:

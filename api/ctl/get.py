@@ -7,6 +7,7 @@ each change as it comes: a row, a document, a name.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
 from collections.abc import Sequence
@@ -325,8 +326,9 @@ async def _follow_one(
         label_selector=request.labels,
         field_selector=fields,
     )
-    async for change in changes:
-        view.changed(target.kind, change.object, deleted=change.type == "DELETED")
+    async with contextlib.aclosing(changes):
+        async for change in changes:
+            view.changed(target.kind, change.object, deleted=change.type == "DELETED")
 
 
 async def _components(session: Session, client: Client, format: Format) -> None:

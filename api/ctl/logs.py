@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -87,8 +88,9 @@ async def _copy(
         since=wanted.since,
         timestamps=wanted.timestamps,
     )
-    async for part in output:
-        printer.write(part)
+    async with contextlib.aclosing(output):
+        async for part in output:
+            printer.write(part)
     printer.end()
 
 
@@ -137,9 +139,10 @@ class _Service:
                 resource_version=listing.resource_version,
                 field_selector=selector,
             )
-            async for change in changes:
-                if change.type != "DELETED":
-                    group.create_task(self._one(change.object))
+            async with contextlib.aclosing(changes):
+                async for change in changes:
+                    if change.type != "DELETED":
+                        group.create_task(self._one(change.object))
 
     def _nothing_yet(self, there: Sequence[dict[str, object]]) -> None:
         """Silence would be read as an output that is empty."""
