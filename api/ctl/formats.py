@@ -29,6 +29,7 @@ class Format:
     name: str = "table"
     template: Template | None = None
     columns: tuple[tuple[str, Path], ...] = ()
+    managed_fields: bool = False  # who manages which field: long, and seldom asked for
 
     @property
     def table(self) -> bool:
@@ -82,12 +83,21 @@ def render(format: Format, objects: Sequence[Document], *, single: bool) -> str:
     """The objects in a format that is no table. `single`: exactly one was asked for by name."""
     if format.name == "name":
         return "".join(f"{object_name(obj)}\n" for obj in objects)
+    if format.template is None and not format.managed_fields:
+        objects = [_without_book(obj) for obj in objects]
     content: Any = objects[0] if single and len(objects) == 1 else as_list(objects)
     if format.name == "json":
         return to_json(content) + "\n"
     if format.template is not None:
         return format.template.render(content)
     return to_yaml(content)
+
+
+def _without_book(obj: Document) -> Document:
+    metadata = obj.get("metadata", {})
+    if "managedFields" not in metadata:
+        return obj
+    return {**obj, "metadata": {k: v for k, v in metadata.items() if k != "managedFields"}}
 
 
 def to_json(content: Any) -> str:

@@ -11,7 +11,7 @@ import contextlib
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -89,6 +89,9 @@ class Request:
 )
 @click.option("--no-headers", is_flag=True, help="Tables without their first line.")
 @click.option(
+    "--show-managed-fields", is_flag=True, help="In json and yaml: who manages which field, too."
+)
+@click.option(
     "--ignore-not-found", is_flag=True, help="Succeed where a named object does not exist."
 )
 def command(
@@ -102,6 +105,7 @@ def command(
     all_namespaces: bool,
     sort_by: str,
     no_headers: bool,
+    show_managed_fields: bool,
     ignore_not_found: bool,
 ) -> None:
     """Show objects of one or several kinds.
@@ -113,7 +117,7 @@ def command(
     ctl get tasks -w --field-selector spec.service=web
     ctl get nodes -o jsonpath='{range .items[*]}{.metadata.name}{"\\n"}{end}'
     """
-    format = formats.parse(output)
+    format = replace(formats.parse(output), managed_fields=show_managed_fields)
     if what[0] in COMPONENTS:
         session.run(lambda client: _components(session, client, format))
         return

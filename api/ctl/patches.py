@@ -19,6 +19,7 @@ _SYSTEM_METADATA = (
     "deletionTimestamp",
     "finalizers",
     "ownerReferences",
+    "managedFields",
 )
 
 

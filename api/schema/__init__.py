@@ -48,6 +48,7 @@ __all__ = [
     "settle",
     "sort_of",
     "validate",
+    "without",
 ]
 
 
@@ -94,7 +95,7 @@ def settle(merged: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
         asked = _at(given, problem.path[:-1])
         if isinstance(asked, dict) and problem.path[-1] in asked:
             continue
-        merged = _without(merged, problem.path)
+        merged = without(merged, problem.path)
     return merged
 
 
@@ -195,16 +196,15 @@ def _at(value: object, path: Path) -> object:
     return value
 
 
-def _without(value: Any, path: Path) -> Any:
+def without(value: Any, path: Path) -> Any:
     """A copy without what is at `path`."""
     key, *rest = path
     if isinstance(value, list) and isinstance(key, int):
         return [
-            _without(item, tuple(rest)) if index == key else item
-            for index, item in enumerate(value)
+            without(item, tuple(rest)) if index == key else item for index, item in enumerate(value)
         ]
     if not rest:
         return {name: item for name, item in value.items() if name != key}
     return {
-        name: _without(item, tuple(rest)) if name == key else item for name, item in value.items()
+        name: without(item, tuple(rest)) if name == key else item for name, item in value.items()
     }

@@ -21,6 +21,7 @@ import msgspec
 from api import schema
 from api.server import payloads, status
 from api.server.documents import Document, body_of, encode
+from api.server.managed import Book
 from api.server.status import Cause
 from api.types import codec
 from api.types.kinds import NAMESPACE, SECRET, SERVICE, Kind
@@ -31,6 +32,9 @@ DEFAULT_NAMESPACE = "default"
 APPLYSET_LABEL = "skep.dev/applyset"
 
 _FINALIZERS = {SERVICE.name: TASKS_FINALIZER, NAMESPACE.name: NAMESPACE_FINALIZER}
+# What of metadata a client doesn't change by leaving it out.
+_SERVERS = ("uid", "creationTimestamp", "deletionTimestamp", "managedFields")
+STRICT, WARN, IGNORE = "Strict", "Warn", "Ignore"  # what to do with unknown fields
 _AT = re.compile(r"\s*-? at `\$\.?(.*)`$")
 
 
@@ -83,8 +87,31 @@ def check(document: Document, old: Document | None = None) -> None:
         raise Rejected([Cause(field=p.field, message=p.text, reason=p.code) for p in problems])
 
 
-def draft_new(kind: Kind, document: Document, *, now: datetime) -> Draft:
+def checked(
+    document: Document, validation: str, old: Document | None = None
+) -> tuple[Document, list[str]]:
+    """A document without fields that nobody knows, and warnings of them.
+
+    They are a mistake where `validation` is Strict. Raises Rejected with every cause.
+    """
+    if validation == STRICT:
+        check(document, old)
+        return document, []
+    unknown = [p for p in schema.validate(document) if p.code is schema.Code.UNKNOWN]
+    for problem in unknown:
+        document = schema.without(document, problem.path)
+    check(document, old)
+    return document, left_out(unknown) if validation == WARN else []
+
+
+def left_out(unknown: Iterable[schema.Problem]) -> list[str]:
+    """Warnings of unknown fields."""
+    return [f"{problem.field}: {problem.text}; it was left out" for problem in unknown]
+
+
+def draft_new(kind: Kind, document: Document, *, now: datetime, book: Book | None = None) -> Draft:
     """A new object from a checked document. Raises Rejected."""
+    given = document
     document, payload = _completed(kind, document)
     if kind is SECRET and payload is None:
         message = "a secret needs at least one byte; give text in stringData or base64 in data"
@@ -98,6 +125,8 @@ def draft_new(kind: Kind, document: Document, *, now: datetime) -> Draft:
         "generation": 1,
         "creationTimestamp": timestamp(now),
     }
+    if book is not None:
+        document["metadata"]["managedFields"] = book(None, _view(given, payload))
     if payload is not None:
         document["status"] = _secret_status(payload, 1)
     return _draft(kind, document, payload)
@@ -108,10 +137,12 @@ def draft_change(
     document: Document,
     old: Document,
     old_payload: dict[str, bytes] | None,
+    book: Book | None = None,
 ) -> Draft:
     """The stored object `old` with the spec and metadata of a checked document.
 
-    `old_payload` is needed where the document has data. Raises Rejected.
+    `old_payload` is needed where the document has data. `book` says who manages what from now on;
+    None leaves that as it is. Raises Rejected.
     """
     document, payload = _completed(kind, document)
     if payload is not None and payload == old_payload:
@@ -120,11 +151,15 @@ def draft_change(
     if causes:
         raise Rejected(causes)
     was = old["metadata"]
-    kept = {f: was[f] for f in ("uid", "creationTimestamp", "deletionTimestamp") if f in was}
+    kept = {f: was[f] for f in _SERVERS if f in was}
     held = {f: was[f] for f in ("finalizers", "ownerReferences") if f in was}
     changed = payload is not None or body_of(document) != body_of(old)
     generation = int(was.get("generation", 0)) + changed
     metadata = held | document["metadata"] | kept | {"generation": generation}
+    if book is not None:
+        said = {**document, "metadata": metadata}
+        before, after = _view(old, payload and (old_payload or {})), _view(said, payload)
+        metadata = metadata | {"managedFields": book(before, after)}
     document["metadata"] = _envelope(metadata)
     if "status" in old:
         document["status"] = old["status"]
@@ -132,6 +167,11 @@ def draft_change(
         version = int(old.get("status", {}).get("version", 0)) + 1
         document["status"] = _secret_status(payload, version)
     return _draft(kind, document, payload, old)
+
+
+def _view(document: Document, payload: dict[str, bytes] | None) -> Document:
+    """With a secret's bytes where they are about to change: to say which keys do."""
+    return document if payload is None else payloads.with_data(document, payload)
 
 
 def draft_status(kind: Kind, wanted: Any, old: Document) -> Draft:

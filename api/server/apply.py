@@ -21,7 +21,7 @@ from typing import Any
 import msgspec
 
 from api import schema
-from api.server import admission, payloads, status
+from api.server import admission, managed, payloads, status
 from api.server.admission import APPLYSET_LABEL, Draft, Rejected
 from api.server.documents import Document, clean, decode, three_way
 from api.server.paths import Target
@@ -34,6 +34,7 @@ from api.store.keys import object_key
 from api.types.kinds import BY_NAME, CONFIG, KINDS, NAMESPACE, SECRET, Kind
 
 _ORDER = {kind.name: at for at, kind in enumerate(KINDS)}
+MANAGER = "ctl"  # in the book of who manages which field
 _BREATH = 50  # items that are decided without letting others run
 _LABEL = re.compile(r"^[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$")
 _NEW = Written(NAMESPACE, "", "", b"", 0)
@@ -242,7 +243,11 @@ class Applier:
         merged = schema.settle(three_way(last, _noted(wanted), live), wanted)
         document, _ = clean(entry.kind, entry.namespace, entry.name, merged)
         admission.check(document, old)
-        return admission.draft_change(entry.kind, document, old, payload)
+        # A book is kept where somebody else has begun one: sets are large, and their annotation
+        # says what was applied.
+        author = managed.Author(MANAGER, self._resources.now(), begins=False)
+        book = managed.by_update(author)
+        return admission.draft_change(entry.kind, document, old, payload, book)
 
     # Writing
 

@@ -76,6 +76,8 @@ def _subs(kind: Kind) -> tuple[Sub, ...]:
     found = []
     if kind in STATUS_KINDS:
         found.append(Sub("status", kind.name, _CHANGE))
+    if kind is SERVICE:
+        found.append(Sub("scale", "Scale", _CHANGE, "autoscaling", "v1"))
     if kind is TASK:
         found.append(Sub("log", kind.name, ("get",)))
         found.append(Sub("exec", kind.name, ("get",)))

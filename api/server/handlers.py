@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 from aiohttp import web
 
-from api.server import audit, lists, requests, status, tables
+from api.server import audit, lists, patches, requests, status, tables
 from api.server.agents import Agents
 from api.server.apply import Applier, Options
 from api.server.auth import Caller, refused
@@ -19,12 +19,16 @@ from api.server.metrics import Metrics
 from api.server.middleware import answer
 from api.server.paths import Target
 from api.server.resources import Resources, Written
+from api.server.scale import Scales
+from api.server.selectors import Selection
+from api.server.ssa import ServerSide
 from api.server.streams import Streams, item_of_task
-from api.server.watch import Watcher, Watches, bookmark
+from api.server.tables import Form
+from api.server.watch import Watcher, Watches, bookmark, error_line
 from api.store.cache import Cache
 from api.store.contract import Store
 from api.types.assignment import StreamRequest
-from api.types.kinds import TASK
+from api.types.kinds import SERVICE, TASK
 from api.types.meta import API_VERSION
 
 if TYPE_CHECKING:
@@ -56,6 +60,8 @@ class Handlers:
         self._cache = cache
         self._settings = settings
         self._resources = resources
+        self._server_side = ServerSide(resources)
+        self._scales = Scales(resources)
         self._applier = applier
         self._watches = watches
         self._cluster = cluster
@@ -64,6 +70,7 @@ class Handlers:
         self._metrics = metrics
         self._by_sub: dict[tuple[str, str], Callable[..., Awaitable[web.StreamResponse]]] = {
             **agents.by_sub(),
+            (SERVICE.name, "scale"): self._scale,
             (TASK.name, "log"): self._log,
             (TASK.name, "exec"): self._exec,
         }
@@ -84,22 +91,13 @@ class Handlers:
                 return self._get(request, target)
             case "PUT":
                 document = await requests.document(request, self._settings)
-                return _written(
-                    await self._resources.replace(
-                        *_id(target), document, dry_run=requests.dry_run(request)
-                    )
-                )
+                options = requests.write_options(request)
+                return _written(await self._resources.replace(*_id(target), document, options))
             case "PATCH":
-                requests.require_merge_patch(request)
-                patch = await requests.document(request, self._settings)
-                return _written(
-                    await self._resources.patch(
-                        *_id(target), patch, dry_run=requests.dry_run(request)
-                    )
-                )
+                return await self._patch(request, target)
             case "DELETE":
-                options = await requests.delete_options(request, self._settings)
-                return _deleted(await self._resources.delete(*_id(target), options))
+                wanted = await requests.delete_options(request, self._settings)
+                return _deleted(await self._resources.delete(*_id(target), wanted))
         raise status.not_allowed(request.method, f"one of {target.kind.plural}")
 
     # Objects
@@ -110,20 +108,27 @@ class Handlers:
         body = tables.shown(form, target.kind, item.served(), self._resources.now())
         return web.Response(body=body, content_type=JSON)
 
+    async def _patch(self, request: web.Request, target: Target) -> web.Response:
+        if request.content_type == patches.APPLY:
+            document = await requests.document(request, self._settings)
+            options = requests.write_options(request, manager=True)
+            return _written(await self._server_side.apply(*_id(target), document, options))
+        patch = await requests.patch(request, target.kind, self._settings)
+        options = requests.write_options(request)
+        return _written(await self._resources.patch(*_id(target), patch, options))
+
     async def _status(self, request: web.Request, target: Target) -> web.Response:
         match request.method:
             case "GET" | "HEAD":
                 return self._get(request, target)
             case "PUT" | "PATCH":
-                merge = request.method == "PATCH"
-                if merge:
-                    requests.require_merge_patch(request)
-                document = await requests.document(request, self._settings)
-                return _written(
-                    await self._resources.write_status(
-                        *_id(target), document, merge=merge, dry_run=requests.dry_run(request)
-                    )
-                )
+                if request.method == "PUT":
+                    document = await requests.document(request, self._settings)
+                    patch = patches.replacing(document)
+                else:
+                    patch = await requests.patch(request, target.kind, self._settings)
+                options = requests.write_options(request)
+                return _written(await self._resources.write_status(*_id(target), patch, options))
         raise status.not_allowed(request.method, "a status")
 
     async def _collection(self, request: web.Request, target: Target) -> web.StreamResponse:
@@ -139,10 +144,10 @@ class Handlers:
                         f" …/namespaces/<namespace>/{target.kind.plural}"
                     )
                 document = await requests.document(request, self._settings)
-                written = await self._resources.create(
-                    target.kind, target.namespace, document, dry_run=requests.dry_run(request)
+                options = requests.write_options(request)
+                return _written(
+                    await self._resources.create(target.kind, target.namespace, document, options)
                 )
-                return _written(written, code=201)
             case "DELETE":
                 return await self._delete_collection(request, target)
         raise status.not_allowed(request.method, target.kind.plural)
@@ -154,8 +159,8 @@ class Handlers:
         if wanted and not token:
             if request.query.get("resourceVersionMatch") == "Exact":
                 revision = wanted
-            elif wanted > self._cache.revision:
-                await self._resources.seen(wanted)
+            else:
+                await self._resources.reached(wanted)
         query = lists.Query(
             target.kind,
             target.namespace,
@@ -178,23 +183,22 @@ class Handlers:
         return web.Response(body=page.body(target.kind), content_type=JSON)
 
     async def _watch(self, request: web.Request, target: Target) -> web.StreamResponse:
-        after = requests.revision(request)
-        if after > self._cache.revision:
-            await self._resources.seen(after)
-        listed = request.query.get("sendInitialEvents", "") == "true"
         chosen = requests.selection(request, target)
-        watcher = self._watches.open(
-            target.kind,
-            target.namespace,
-            chosen,
-            after=0 if listed else after,
-            listed=listed,
-            form=requests.form(request),
-        )
-        if request.transport is not None:
-            watcher.on_overrun = request.transport.abort
+        form = requests.form(request)
         response = web.StreamResponse(headers={"Content-Type": JSON})
         response.enable_chunked_encoding()
+        try:
+            watcher = await self._watcher(request, target, chosen, form)
+        except status.Failure as failure:
+            if failure.code != 410:
+                raise
+            # Within the stream, as Kubernetes says it: so its clients list again by themselves.
+            await response.prepare(request)
+            await response.write(error_line(failure))
+            await response.write_eof()
+            return response
+        if request.transport is not None:
+            watcher.on_overrun = request.transport.abort
         try:
             await response.prepare(request)
             await self._tell(request, response, watcher)
@@ -202,6 +206,22 @@ class Handlers:
         finally:
             self._watches.leave(watcher)
         return response
+
+    async def _watcher(
+        self, request: web.Request, target: Target, chosen: Selection, form: Form
+    ) -> Watcher:
+        """Raises Failure 410 where the version to begin after is no longer, or was never, there."""
+        after = requests.revision(request)
+        await self._resources.reached(after)
+        listed = request.query.get("sendInitialEvents", "") == "true"
+        return self._watches.open(
+            target.kind,
+            target.namespace,
+            chosen,
+            after=0 if listed else after,
+            listed=listed,
+            form=form,
+        )
 
     async def _tell(
         self, request: web.Request, response: web.StreamResponse, watcher: Watcher
@@ -238,6 +258,23 @@ class Handlers:
         said = await self._applier.apply(items, options, functools.partial(refused, caller))
         audit.applied(request, said["items"])
         return web.Response(body=msgspec.json.encode(said), content_type=JSON)
+
+    async def _scale(self, request: web.Request, target: Target) -> web.Response:
+        options = requests.write_options(request)
+        said: list[str] = []
+        match request.method:
+            case "GET" | "HEAD":
+                body = self._scales.get(target.namespace, target.name)
+            case "PUT":
+                patch = patches.replacing(await requests.document(request, self._settings))
+                body, said = await self._scales.write(target.namespace, target.name, patch, options)
+            case "PATCH":
+                patch = await requests.patch(request, target.kind, self._settings)
+                body, said = await self._scales.write(target.namespace, target.name, patch, options)
+            case _:
+                raise status.not_allowed(request.method, "a scale")
+        response = web.Response(body=msgspec.json.encode(body), content_type=JSON)
+        return _with_warnings(response, said)
 
     # Tasks
 
@@ -314,9 +351,10 @@ def _id(target: Target) -> tuple[Any, str, str]:
     return target.kind, target.namespace, target.name
 
 
-def _written(written: Written, code: int = 200) -> web.Response:
+def _written(written: Written) -> web.Response:
+    code = 201 if written.created else 200
     response = web.Response(status=code, body=written.served(), content_type=JSON)
-    return _with_warnings(response, written)
+    return _with_warnings(response, written.warnings)
 
 
 def _deleted(written: Written) -> web.Response:
@@ -325,7 +363,7 @@ def _deleted(written: Written) -> web.Response:
     uid = msgspec.json.decode(written.value, type=_OnlyMetadata).metadata.uid
     body = status.success(written.kind, written.name, uid)
     response = web.Response(body=msgspec.json.encode(body), content_type=JSON)
-    return _with_warnings(response, written)
+    return _with_warnings(response, written.warnings)
 
 
 class _Uid(msgspec.Struct):
@@ -336,8 +374,8 @@ class _OnlyMetadata(msgspec.Struct):
     metadata: _Uid
 
 
-def _with_warnings(response: web.Response, written: Written) -> web.Response:
-    for warning in written.warnings:
+def _with_warnings(response: web.Response, warnings: Iterable[str]) -> web.Response:
+    for warning in warnings:
         # ASCII within quotes, as the header's grammar has it
         text = warning.encode("ascii", "replace").decode().replace("\\", "\\\\")
         text = text.replace('"', '\\"')

@@ -94,6 +94,17 @@ def without_copies(annotations: dict[str, Any]) -> dict[str, Any]:
     return {**rest, KUBECTL_LAST_APPLIED: msgspec.json.encode(redacted(said)).decode() + "\n"}
 
 
+def last_applied(document: Document) -> Document:
+    """What kubectl noted that it applied; nothing where it can't be read."""
+    text = document["metadata"].get("annotations", {}).get(KUBECTL_LAST_APPLIED, "")
+    try:
+        said = msgspec.json.decode(text)
+    except (msgspec.DecodeError, TypeError):
+        return {}
+    whole = isinstance(said, dict) and isinstance(said.get("metadata", {}), dict)
+    return said if whole else {}
+
+
 class Payloads:
     """Reads payloads from the store; keeps those lately used, each under the object's revision.
 

@@ -12,19 +12,23 @@ import msgspec
 from aiohttp import web
 
 from api import manifest
-from api.server import status, tables
+from api.schema.problem import choice
+from api.server import admission, patches, status, tables
+from api.server.deletion import POLICIES, DeleteOptions
 from api.server.documents import Document, Preconditions, as_document, parse_json
+from api.server.managed import MOST_MANAGER
+from api.server.patches import Patch
 from api.server.paths import Target
-from api.server.resources import DeleteOptions
+from api.server.resources import WriteOptions
 from api.server.selectors import Selection, SelectorError
 from api.server.selectors import selection as parse_selection
 from api.server.tables import Form
+from api.types.kinds import Kind
 
 if TYPE_CHECKING:
     from api.server.app import Settings
 
-MERGE_PATCH = "application/merge-patch+json"
-_YAML = frozenset({"application/yaml", "text/yaml", "application/x-yaml"})
+_YAML = frozenset({"application/yaml", "text/yaml", "application/x-yaml", patches.APPLY})
 
 
 async def document(request: web.Request, settings: Settings) -> Document:
@@ -48,9 +52,19 @@ async def delete_options(request: web.Request, settings: Settings) -> DeleteOpti
             uid=str(wanted.get("uid") or ""),
             resource_version=str(wanted.get("resourceVersion") or ""),
         ),
-        dry_run=dry_run(request) or "All" in (given.get("dryRun") or ()),
+        dry_run=dry_run(request, given.get("dryRun")),
         force=str(grace) == "0",
+        policy=_policy(request, given),
     )
+
+
+def _policy(request: web.Request, given: Document) -> str:
+    said = request.query.get("propagationPolicy") or given.get("propagationPolicy")
+    if said is None or said == "":
+        return "Orphan" if given.get("orphanDependents") is True else "Background"
+    if said not in POLICIES:
+        raise status.bad_request(f"propagationPolicy must be {choice(POLICIES)}")
+    return str(said)
 
 
 async def body(request: web.Request, limit: int, seconds: float) -> bytes:
@@ -107,7 +121,7 @@ def form(request: web.Request) -> Form:
 
 def revision(request: web.Request) -> int:
     text = request.query.get("resourceVersion", "")
-    if text and not text.isdecimal():
+    if text and not (text.isdecimal() and len(text) < 20):
         raise status.bad_request(f"resourceVersion {text!r} is not one that this server gave")
     return int(text or 0)
 
@@ -129,8 +143,9 @@ def flag(request: web.Request, name: str) -> bool:
     return request.query.get(name, "") in ("true", "1")
 
 
-def dry_run(request: web.Request) -> bool:
-    given = request.query.getall("dryRun", [])
+def dry_run(request: web.Request, more: object = None) -> bool:
+    """`more` is what a body says of it: a list, as in the query."""
+    given = [*request.query.getall("dryRun", []), *(more if isinstance(more, list) else [])]
     if any(value not in ("All", "") for value in given):
         raise status.bad_request("dryRun must be All: every stage, and nothing written")
     return "All" in given
@@ -141,6 +156,30 @@ def require(request: web.Request, method: str) -> None:
         raise status.not_allowed(request.method, request.path)
 
 
-def require_merge_patch(request: web.Request) -> None:
-    if request.content_type != MERGE_PATCH:
-        raise status.unsupported_media(request.content_type, [MERGE_PATCH])
+def write_options(request: web.Request, *, manager: bool = False) -> WriteOptions:
+    """Of the query. `manager`: who writes must be said. Raises Failure 400."""
+    validation = request.query.get("fieldValidation") or admission.STRICT
+    if validation not in (admission.STRICT, admission.WARN, admission.IGNORE):
+        raise status.bad_request("fieldValidation must be Strict, Warn or Ignore")
+    said = request.query.get("fieldManager", "")
+    if len(said) > MOST_MANAGER or not said.isprintable():
+        raise status.bad_request(
+            f"fieldManager must be at most {MOST_MANAGER} printable characters"
+        )
+    if not said and not manager:
+        said = request.headers.get("User-Agent", "").partition("/")[0][:MOST_MANAGER]
+        said = said if said.isprintable() else ""
+    return WriteOptions(dry_run(request), validation, said, flag(request, "force"))
+
+
+async def patch(request: web.Request, kind: Kind, settings: Settings) -> Patch:
+    """A merge or JSON patch. Raises Failure 400, 408, 413, 415."""
+    match request.content_type:
+        case patches.MERGE:
+            return patches.merging(kind, await document(request, settings))
+        case patches.JSON:
+            data = await body(request, settings.max_body, settings.body_time)
+            return patches.stepping(kind, data, settings.max_body)
+    raise status.unsupported_media(
+        request.content_type, [patches.MERGE, patches.JSON, patches.APPLY]
+    )

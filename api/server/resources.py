@@ -9,6 +9,7 @@ seen it, so that its client reads what it wrote.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
@@ -16,17 +17,18 @@ from typing import NamedTuple
 
 import structlog
 
-from api.server import admission, payloads, status
+from api.server import admission, managed, payloads, status
 from api.server.admission import Draft, Rejected
+from api.server.deletion import NO_OPTIONS, DeleteOptions, require_deletable, still_used, writes_of
+from api.server.discovery import STATUS_KINDS
 from api.server.documents import (
     Document,
     Preconditions,
-    as_document,
     clean,
     decode,
-    encode,
-    merge_patch,
 )
+from api.server.managed import Author, Book
+from api.server.patches import Patch
 from api.server.payloads import Payloads
 from api.store.cache import Cache, Item
 from api.store.contract import ABSENT, Conflict, Store, Write
@@ -36,18 +38,13 @@ from api.types.kinds import (
     CONFIG,
     EVENT,
     NAMESPACE,
-    NODE,
-    REVISION,
     SECRET,
-    SERVICE,
-    TASK,
     Kind,
 )
-from api.types.task import Task, TaskState
 
 TRIES = 10  # of a change that others keep overtaking
 CATCH_UP = 5.0  # seconds that an answer waits for the cache
-_STATUS_KINDS = (SERVICE, NODE, NAMESPACE)  # whose status a client may write
+UNKNOWN = "unknown"  # who writes, where nothing says it
 _SUFFIX = "abcdefghijklmnopqrstuvwxyz0123456789"
 
 _log = structlog.get_logger(__name__)
@@ -70,18 +67,22 @@ class Written(NamedTuple):
     warnings: Sequence[str] = ()
     changed: bool = True
     deleted: bool = False  # the object is gone; `value` is its last state
+    created: bool = False
 
     def served(self) -> bytes:
         return codec.served(self.kind, self.value, self.revision)
 
 
-class DeleteOptions(NamedTuple):
-    preconditions: Preconditions = Preconditions()
+class WriteOptions(NamedTuple):
+    """How to write. `force`: when applying, take fields over from others."""
+
     dry_run: bool = False
-    force: bool = False  # also a node that is connected
+    validation: str = admission.STRICT
+    manager: str = ""  # who writes, for managedFields
+    force: bool = False
 
 
-NO_OPTIONS = DeleteOptions()
+PLAIN = WriteOptions()
 
 
 class Resources:
@@ -125,6 +126,20 @@ class Resources:
         except TimeoutError:
             _log.warning("the cache lags behind", wanted=revision, at=self._cache.revision)
 
+    async def reached(self, revision: int) -> None:
+        """A client may have read from another manager what this one's cache is yet to see.
+
+        Raises Failure 410 for a version that the store never gave, StoreError.
+        """
+        if revision <= self._cache.revision:
+            return
+        if revision > await self._store.revision():
+            raise status.expired(
+                f"version {revision} has not been reached by this cluster, which may have been"
+                " restored from an older backup; list again and go on from there"
+            )
+        await self.seen(revision)
+
     async def refresh(self) -> None:
         """Until the cache has all that the store has now. Raises Unavailable."""
         await self.seen(await self._store.revision())
@@ -132,88 +147,103 @@ class Resources:
     # Writing
 
     async def create(
-        self, kind: Kind, namespace: str, given: Document, *, dry_run: bool = False
+        self, kind: Kind, namespace: str, given: Document, options: WriteOptions = PLAIN
     ) -> Written:
         """Raises Failure, StoreError."""
-        _require_declared(kind, "POST")
+        require_declared(kind, "POST")
         document, _ = clean(kind, namespace, "", _named(given))
         name = str(document["metadata"].get("name", ""))
+        author = self.author(options)
         try:
-            admission.check(document)
-            draft = admission.draft_new(kind, document, now=self._clock())
+            document, said = admission.checked(document, options.validation)
+            book = managed.exactly(managed.created(document, author, managed.UPDATE))
+            draft = admission.draft_new(kind, document, now=author.now, book=book)
         except Rejected as error:
             raise status.invalid(kind, namespace, name, error.causes) from None
+        draft.warnings = said
+        return await self.insert(draft, options)
+
+    async def insert(self, draft: Draft, options: WriteOptions) -> Written:
+        """Write a draft of a new object. Raises Failure, StoreError."""
+        kind, namespace, name = draft.kind, draft.namespace, draft.name
         self.require_namespace(kind, namespace)
-        draft.warnings = admission.warnings(kind, namespace, draft.document, self)
+        draft.warnings += admission.warnings(kind, namespace, draft.document, self)
         if self._cache.get(kind, namespace, name) is not None:
             raise status.already_exists(kind, namespace, name)
-        if dry_run:
-            return self._written(draft, 0)
+        if options.dry_run:
+            return self._written(draft, 0, created=True)
         try:
             revision = await self.commit(draft, ABSENT)
         except Conflict:
             raise status.already_exists(kind, namespace, name) from None
-        return self._written(draft, revision)
+        return self._written(draft, revision, created=True)
 
     async def replace(
-        self, kind: Kind, namespace: str, name: str, given: Document, *, dry_run: bool = False
+        self,
+        kind: Kind,
+        namespace: str,
+        name: str,
+        given: Document,
+        options: WriteOptions = PLAIN,
     ) -> Written:
         """PUT: what the document says, and where it says nothing, nothing.
 
         But finalizers and owners that it does not name stay, and so do a secret's bytes: who
         replaces a secret they read has never seen them. Raises Failure, StoreError.
         """
-        _require_declared(kind, "PUT")
+        require_declared(kind, "PUT")
         document, preconditions = clean(kind, namespace, name, given)
+        book = _book(self.author(options), given)
 
-        def decide(old: Document, payload: dict[str, bytes] | None) -> Draft:
-            admission.check(document, old)
-            return admission.draft_change(kind, document, old, payload)
+        def decide(item: Item, old: Document, payload: dict[str, bytes] | None) -> Draft:
+            known, said = admission.checked(document, options.validation, old)
+            draft = admission.draft_change(kind, known, old, payload, book)
+            draft.warnings = said
+            return draft
 
-        return await self._change(kind, namespace, name, decide, preconditions, dry_run)
+        return await self.change(kind, namespace, name, decide, preconditions, options)
 
     async def patch(
-        self, kind: Kind, namespace: str, name: str, patch: Document, *, dry_run: bool = False
+        self, kind: Kind, namespace: str, name: str, patch: Patch, options: WriteOptions = PLAIN
     ) -> Written:
-        """A merge patch on all but the status. Raises Failure, StoreError."""
-        _require_declared(kind, "PATCH")
-        if kind is SECRET:
-            patch = payloads.joined(patch)
-        touches_data = kind is SECRET and "data" in patch
-        _, preconditions = clean(kind, namespace, name, _envelope_of(patch))
+        """A patch of all but the status. Raises Failure, StoreError."""
+        require_declared(kind, "PATCH")
+        _, preconditions = clean(kind, namespace, name, patch.envelope)
 
-        def decide(old: Document, payload: dict[str, bytes] | None) -> Draft:
-            whole = payloads.with_data(old, payload or {}) if touches_data else old
-            document, _ = clean(kind, namespace, name, as_document(merge_patch(whole, patch)))
+        def decide(item: Item, old: Document, payload: dict[str, bytes] | None) -> Draft:
+            whole = payloads.with_data(old, payload or {}) if patch.touches_data else old
+            changed = patch.change(_versioned(whole, item))
+            document, wanted = clean(kind, namespace, name, changed)
+            self.require(item, wanted)
             for field in ("finalizers", "ownerReferences"):
                 document["metadata"].setdefault(field, [])
-            admission.check(document, old)
-            return admission.draft_change(kind, document, old, payload)
+            document, said = admission.checked(document, options.validation, old)
+            book = _book(self.author(options), changed)
+            draft = admission.draft_change(kind, document, old, payload, book)
+            draft.warnings = said
+            return draft
 
-        return await self._change(kind, namespace, name, decide, preconditions, dry_run)
+        return await self.change(kind, namespace, name, decide, preconditions, options)
 
     async def write_status(
         self,
         kind: Kind,
         namespace: str,
         name: str,
-        given: Document,
-        *,
-        merge: bool,
-        dry_run: bool = False,
+        patch: Patch,
+        options: WriteOptions = PLAIN,
     ) -> Written:
         """PUT or PATCH of `/status`: only the status is taken. Raises Failure, StoreError."""
-        if kind not in _STATUS_KINDS:
+        if kind not in STATUS_KINDS:
             raise status.not_allowed("writing the status", f"{kind.plural}: the system writes it")
-        _, preconditions = clean(kind, namespace, name, _envelope_of(given))
+        _, preconditions = clean(kind, namespace, name, patch.envelope)
 
-        def decide(old: Document, _: dict[str, bytes] | None) -> Draft:
-            wanted = given.get("status", {})
-            if merge:
-                wanted = merge_patch(old.get("status"), wanted)
-            return admission.draft_status(kind, wanted, old)
+        def decide(item: Item, old: Document, _: dict[str, bytes] | None) -> Draft:
+            changed = patch.change(_versioned(old, item))
+            self.require(item, clean(kind, namespace, name, changed)[1])
+            return admission.draft_status(kind, changed.get("status", {}), old)
 
-        return await self._change(kind, namespace, name, decide, preconditions, dry_run)
+        return await self.change(kind, namespace, name, decide, preconditions, options)
 
     async def delete(
         self, kind: Kind, namespace: str, name: str, options: DeleteOptions = NO_OPTIONS
@@ -225,8 +255,8 @@ class Resources:
         """
         for _ in range(TRIES):
             item = self.item(kind, namespace, name)
-            self._require(item, options.preconditions)
-            writes, last = self.deletion(item, force=options.force)
+            self.require(item, options.preconditions)
+            writes, last = self.deletion(item, options)
             if options.dry_run or not writes:
                 return last._replace(revision=item.revision)
             try:
@@ -269,32 +299,27 @@ class Resources:
                     raise
         return done
 
-    def deletion(self, item: Item, *, force: bool = False) -> tuple[list[Write], Written]:
+    def deletion(
+        self, item: Item, options: DeleteOptions = NO_OPTIONS
+    ) -> tuple[list[Write], Written]:
         """What to write to delete an object (nothing: it is on its way), and what is then left.
 
         Raises Failure where it must not be.
         """
-        kind, namespace, name = item.kind, item.namespace, item.name
-        self._deletable(item, force)
-        state = Written(kind, namespace, name, item.value, item.revision)
-        if kind is TASK:
-            task: Task = codec.copy(item.obj)
-            if task.spec.desired_state == TaskState.REMOVE:
-                return [], state._replace(changed=False)
-            task.spec.desired_state = TaskState.REMOVE
-            value = codec.encode(task)
-            return [Write(item.key, value, item.revision)], state._replace(value=value)
-        if item.obj.metadata.finalizers:
-            if item.obj.metadata.deletion_timestamp is not None:
-                return [], state._replace(changed=False)
-            document = decode(item.value)
-            document["metadata"]["deletionTimestamp"] = admission.timestamp(self._clock())
-            value = encode(kind, document)
-            return [Write(item.key, value, item.revision)], state._replace(value=value)
-        writes = [Write(item.key, None, item.revision)]
-        if kind is SECRET:
-            writes.append(Write(payload_key(namespace, name), None))
-        return writes, state._replace(deleted=True, warnings=self._still_used(item))
+        require_deletable(item, self._cache, options)
+        writes, value = writes_of(item, options, self._clock())
+        gone = any(write.key == item.key and write.value is None for write in writes)
+        said = still_used(item, self._cache) if gone else []
+        return writes, Written(
+            kind=item.kind,
+            namespace=item.namespace,
+            name=item.name,
+            value=value,
+            revision=item.revision,
+            warnings=said,
+            changed=bool(writes),
+            deleted=gone,
+        )
 
     async def commit(self, draft: Draft, expect: int) -> int:
         """Write a draft if the object is at `expect`, and wait for the cache. Raises Conflict."""
@@ -334,28 +359,29 @@ class Resources:
 
     # Parts
 
-    async def _change(
+    async def change(
         self,
         kind: Kind,
         namespace: str,
         name: str,
-        decide: Callable[[Document, dict[str, bytes] | None], Draft],
+        decide: Callable[[Item, Document, dict[str, bytes] | None], Draft],
         preconditions: Preconditions,
-        dry_run: bool,
+        options: WriteOptions,
     ) -> Written:
+        """Decide and write, again where others were ahead. Raises Failure, StoreError."""
         await self._seen_by_client(preconditions.resource_version)
         for _ in range(TRIES):
             item = self.item(kind, namespace, name)
-            self._require(item, preconditions)
+            self.require(item, preconditions)
             payload = await self.payload_of(item) if kind is SECRET else None
             try:
-                draft = decide(decode(item.value), payload)
+                draft = decide(item, decode(item.value), payload)
             except Rejected as error:
                 raise status.invalid(kind, namespace, name, error.causes) from None
-            draft.warnings = admission.warnings(kind, namespace, draft.document, self)
+            draft.warnings += admission.warnings(kind, namespace, draft.document, self)
             if not draft.changed and not draft.gone:
                 return self._written(draft, item.revision, changed=False)
-            if dry_run:
+            if options.dry_run:
                 return self._written(draft, item.revision)
             try:
                 revision = await self.commit(draft, item.revision)
@@ -366,12 +392,15 @@ class Resources:
             return self._written(draft, revision)
         raise status.conflict(kind, namespace, name)
 
-    async def _seen_by_client(self, version: str) -> None:
-        """A client may have read from another manager what this one's cache is yet to see."""
-        if version.isdecimal() and int(version) > self._cache.revision:
-            await self.seen(int(version))
+    def author(self, options: WriteOptions) -> Author:
+        return Author(options.manager or UNKNOWN, self._clock())
 
-    def _require(self, item: Item, wanted: Preconditions) -> None:
+    async def _seen_by_client(self, version: str) -> None:
+        if version.isdecimal() and len(version) < 20:
+            with contextlib.suppress(status.Failure):  # then it can't be the object's either
+                await self.reached(int(version))
+
+    def require(self, item: Item, wanted: Preconditions) -> None:
         if wanted.uid and wanted.uid != item.obj.metadata.uid:
             why = "another object has that name now (its uid differs)"
             raise status.conflict(item.kind, item.namespace, item.name, why)
@@ -387,31 +416,9 @@ class Resources:
         if wanted.resource_version:
             raise status.conflict(item.kind, item.namespace, item.name) from None
 
-    def _deletable(self, item: Item, force: bool) -> None:
-        kind, name = item.kind, item.name
-        if kind is REVISION:
-            raise status.not_allowed("DELETE", "revisions: they go with their service")
-        if kind is NAMESPACE and name == admission.DEFAULT_NAMESPACE:
-            raise status.forbidden("namespace default can't be deleted; delete what is in it")
-        if kind is NODE and not force and name in self._cache.sessions:
-            why = (
-                "its agent is connected and would make it anew; stop the agent first, or set"
-                " availability to drain to empty the node"
-            )
-            raise status.conflict(kind, "", name, why)
-
-    def _still_used(self, item: Item) -> list[str]:
-        index = {SECRET.name: "secret", CONFIG.name: "config"}.get(item.kind.name)
-        if index is None:
-            return []
-        id = f"{item.namespace}/{item.name}"
-        users = sorted(user.name for user in self._cache.by(SERVICE, index, id))
-        if not users:
-            return []
-        named = ", ".join(users[:5]) + (f" and {len(users) - 5} more" if len(users) > 5 else "")
-        return [f"{index} {id} is still named by services {named}; their new tasks wait for it"]
-
-    def _written(self, draft: Draft, revision: int, *, changed: bool = True) -> Written:
+    def _written(
+        self, draft: Draft, revision: int, *, changed: bool = True, created: bool = False
+    ) -> Written:
         return Written(
             kind=draft.kind,
             namespace=draft.namespace,
@@ -421,10 +428,11 @@ class Resources:
             warnings=draft.warnings,
             changed=changed,
             deleted=draft.gone,
+            created=created,
         )
 
 
-def _require_declared(kind: Kind, method: str) -> None:
+def require_declared(kind: Kind, method: str) -> None:
     if not kind.declared:
         events = "; events can be deleted" if kind is EVENT else ""
         raise status.not_allowed(method, f"{kind.plural}: the system writes them{events}")
@@ -442,6 +450,14 @@ def _named(given: Document) -> Document:
     return {**given, "metadata": {**metadata, "name": prefix + suffix}}
 
 
-def _envelope_of(patch: Document) -> Document:
-    """Of a patch only what `clean` looks at."""
-    return {field: patch[field] for field in ("apiVersion", "kind", "metadata") if field in patch}
+def _versioned(document: Document, item: Item) -> Document:
+    """As its reader saw it: with the version, which a patch may name."""
+    metadata = {**document["metadata"], "resourceVersion": str(item.revision)}
+    return {**document, "metadata": metadata}
+
+
+def _book(author: Author, given: Document) -> Book:
+    try:
+        return managed.by_update(author, given)
+    except managed.Unreadable as error:
+        raise status.bad_request(f"metadata.managedFields can't be read: {error}") from None

@@ -151,6 +151,29 @@ def not_allowed(method: str, what: str) -> Failure:
     return Failure(405, "MethodNotAllowed", f"{method} is not possible on {what}")
 
 
+def too_large_patch(steps: int, most: int) -> Failure:
+    message = f"the patch has {steps} steps, and at most {most} are taken"
+    return Failure(413, "RequestEntityTooLarge", message)
+
+
+def field_conflicts(kind: Kind, name: str, found: Sequence[tuple[str, str]]) -> Failure:
+    """Server-side apply meets fields of others: `found` has who and which."""
+    causes = [
+        Cause(field=field, message=f'conflict with "{who}"', reason="FieldManagerConflict")
+        for who, field in found
+    ]
+    by_manager: dict[str, list[str]] = {}
+    for who, field in found:
+        by_manager.setdefault(who, []).append(field)
+    said = "; ".join(f'with "{who}": {", ".join(each)}' for who, each in by_manager.items())
+    count = "1 conflict" if len(found) == 1 else f"{len(found)} conflicts"
+    message = (
+        f"Apply failed with {count}: {said}. Leave these fields out, give them the value they have,"
+        " or take them over with force"
+    )
+    return _about(409, "Conflict", kind, name, message, causes=causes)
+
+
 def expired(message: str) -> Failure:
     return Failure(410, "Expired", message)
 

@@ -16,6 +16,8 @@ import msgspec
 API_GROUP = "skep.dev"
 API_VERSION = f"{API_GROUP}/v1"
 
+NO_BOOK = msgspec.Raw(b"[]")
+
 
 class Struct(msgspec.Struct, rename="camel", omit_defaults=True, kw_only=True):
     """Base of everything that is stored or sent."""
@@ -41,6 +43,8 @@ class Metadata(Struct, kw_only=True):
     deletion_timestamp: datetime | None = None
     finalizers: list[str] = []
     owner_references: list[OwnerReference] = []
+    # Never looked into but by the server: kept as the bytes that it is.
+    managed_fields: msgspec.Raw = NO_BOOK
 
 
 class Condition(Struct, kw_only=True):

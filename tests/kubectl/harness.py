@@ -78,7 +78,7 @@ class Kubectl:
 
 
 def manifests(*documents: Document) -> str:
-    return "\n---\n".join(json.dumps(document) for document in documents)
+    return "\n".join(json.dumps(document) for document in documents)
 
 
 def service(name: str, *, replicas: int | None = 1, **template: Any) -> Document:

@@ -42,6 +42,7 @@ ODD: list[Any] = [
 ANNOTATIONS = {
     *("$schema", "$id", "title", "description", "examples", "default", "readOnly", "writeOnly"),
     *("patternErrorMessage", "x-also-known-as", "x-reserved", "x-only-with"),
+    *("x-list-keys", "x-list-set"),  # how server-side apply merges lists
 }
 
 

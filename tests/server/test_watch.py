@@ -162,9 +162,20 @@ async def test_a_version_that_is_too_old_is_refused() -> None:
         for number in range(10):
             await server.put(task(f"t{number}"))
         answer = await request(server, "GET", "/tasks?watch=true&resourceVersion=2")
-        said = await answer.json()
-        assert (answer.code, said["reason"]) == (410, "Expired")
+        # Within the stream: so Kubernetes' clients list again instead of giving up.
+        event = msgspec.json.decode(answer.body)
+        said = event["object"]
+        assert (answer.code, event["type"]) == (200, "ERROR")
+        assert (said["code"], said["reason"]) == (410, "Expired")
         assert "list again and watch from there" in said["message"]
+
+
+async def test_a_version_that_was_never_reached_is_refused(server: Running) -> None:
+    answer = await request(server, "GET", "/tasks?watch=true&resourceVersion=999999")
+    assert msgspec.json.decode(answer.body)["object"]["code"] == 410
+    answer = await request(server, "GET", "/tasks?resourceVersion=999999")
+    assert answer.code == 410
+    assert "restored from an older backup" in (await answer.json())["message"]
 
 
 async def test_a_client_that_does_not_read_is_cut_off() -> None:

@@ -1,0 +1,89 @@
+"""What deleting an object means: decided without I/O.
+
+An object that nothing holds goes at once. One with finalizers is marked, and goes when their work
+is done; a service waits so for its tasks, a namespace for what is in it. For a task it means that
+it shall be removed: its agent stops it first.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import NamedTuple
+
+from api.server import admission, status
+from api.server.documents import Preconditions, decode, encode
+from api.store.cache import Cache, Item
+from api.store.contract import Write
+from api.store.keys import payload_key
+from api.types import codec
+from api.types.kinds import CONFIG, NAMESPACE, NODE, REVISION, SECRET, SERVICE, TASK
+from api.types.task import Task, TaskState
+
+POLICIES = ("Background", "Foreground", "Orphan")
+
+
+class DeleteOptions(NamedTuple):
+    preconditions: Preconditions = Preconditions()
+    dry_run: bool = False
+    force: bool = False  # also a node that is connected
+    policy: str = "Background"  # what becomes of objects that it owns: one of POLICIES
+
+
+NO_OPTIONS = DeleteOptions()
+
+
+def require_deletable(item: Item, cache: Cache, options: DeleteOptions) -> None:
+    """Raises Failure where it must not be deleted."""
+    kind, name = item.kind, item.name
+    if kind is REVISION:
+        raise status.not_allowed("DELETE", "revisions: they go with their service")
+    if kind is NAMESPACE and name == admission.DEFAULT_NAMESPACE:
+        raise status.forbidden("namespace default can't be deleted; delete what is in it")
+    if kind is NODE and not options.force and name in cache.sessions:
+        why = (
+            "its agent is connected and would make it anew; stop the agent first, or set"
+            " availability to drain to empty the node"
+        )
+        raise status.conflict(kind, "", name, why)
+    if options.policy == "Orphan" and kind in (SERVICE, NAMESPACE):
+        what = "its tasks" if kind is SERVICE else "what is in it"
+        raise status.bad_request(
+            f"{status.title(kind, item.namespace, name)} can't be deleted with propagation policy"
+            f" Orphan: {what} would stay without it, and can't; use Background or Foreground"
+        )
+
+
+def writes_of(item: Item, options: DeleteOptions, now: datetime) -> tuple[list[Write], bytes]:
+    """The writes that delete it or begin to (none: it is on its way), and its last value."""
+    metadata = item.obj.metadata
+    if item.kind is TASK:
+        task: Task = codec.copy(item.obj)
+        if task.spec.desired_state == TaskState.REMOVE:
+            return [], item.value
+        task.spec.desired_state = TaskState.REMOVE
+        value = codec.encode(task)
+        return [Write(item.key, value, item.revision)], value
+    if metadata.finalizers:
+        if metadata.deletion_timestamp is not None:
+            return [], item.value
+        document = decode(item.value)
+        document["metadata"]["deletionTimestamp"] = admission.timestamp(now)
+        value = encode(item.kind, document)
+        return [Write(item.key, value, item.revision)], value
+    writes = [Write(item.key, None, item.revision)]
+    if item.kind is SECRET:
+        writes.append(Write(payload_key(item.namespace, item.name), None))
+    return writes, item.value
+
+
+def still_used(item: Item, cache: Cache) -> list[str]:
+    """A warning where services still name it."""
+    index = {SECRET.name: "secret", CONFIG.name: "config"}.get(item.kind.name)
+    if index is None:
+        return []
+    id = f"{item.namespace}/{item.name}"
+    users = sorted(user.name for user in cache.by(SERVICE, index, id))
+    if not users:
+        return []
+    named = ", ".join(users[:5]) + (f" and {len(users) - 5} more" if len(users) > 5 else "")
+    return [f"{index} {id} is still named by services {named}; their new tasks wait for it"]
