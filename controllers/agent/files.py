@@ -3,8 +3,8 @@
 What the manager delivers is kept here by name. When a task's container is about to be made, its
 files are written to a directory of the task's own, `<root>/<task uid>/`: all with a relative
 target under `tree/`, which the container sees as /run/secrets (or /run/configs); each with an
-absolute one under `single/<number>`. A file appears whole, with its owner and mode, or not at
-all. When the task is over its files are overwritten and removed.
+absolute one under `single/<number>`. All of a task's files are there, with owner and mode, or
+none. When the task is over its files are overwritten and removed.
 
     Trouble         can't be given to this task: a target that leads astray, two at one place
 """
@@ -28,9 +28,33 @@ class Trouble(Exception):
     """The text is for people."""
 
 
-class _Place(NamedTuple):
-    relative: bool
-    parts: tuple[str, ...]  # under `inside`, or from the container's root
+class Place(NamedTuple):
+    """Where a container sees a secret or config: a file, or a directory of files."""
+
+    what: str  # secret | config
+    mount: Mount
+    path: PurePosixPath  # absolute, in the container
+    files: dict[str, bytes]  # by name in the directory; "" for one that is a file
+
+    def __str__(self) -> str:
+        return f"{self.what} {self.mount.name}"
+
+
+def keep_apart(places: Sequence[Place]) -> None:
+    """Raises Trouble where one would be at, or inside, another's place."""
+    taken: dict[PurePosixPath, Place] = {}
+    for place in places:
+        other = taken.setdefault(place.path, place)
+        if other is not place:
+            who = f"two {place.what}s" if place.what == other.what else f"{other} and {place}"
+            raise Trouble(f"{who} would be at {place.path}; give one another target")
+    for place in places:
+        for above in place.path.parents:
+            if above in taken:
+                raise Trouble(
+                    f"{place} would be at {place.path}, inside {taken[above]} at {above}; "
+                    "give one another target"
+                )
 
 
 class Files:
@@ -68,105 +92,111 @@ class Files:
 
     # What tasks see.
 
+    def places(self, namespace: str, mounts: Sequence[Mount]) -> list[Place]:
+        """Where each would be, and what. Raises Trouble."""
+        return [
+            Place(self._what, mount, self._path(mount), self._content(namespace, mount))
+            for mount in mounts
+        ]
+
     def write(self, task_uid: str, namespace: str, mounts: Sequence[Mount]) -> list[BoundFile]:
         """Write a task's files; done already: written anew. Raises Trouble, OSError."""
         if not mounts:
             return []
-        directory = self._directory(task_uid)
+        places = self.places(namespace, mounts)
+        keep_apart(places)
         self.withdraw(task_uid)
-        tree, single = directory / "tree", directory / "single"
-        self._make_directories(directory, tree)
-        bound: list[BoundFile] = []
-        taken: set[tuple[bool, tuple[str, ...]]] = set()
-        for number, mount in enumerate(mounts):
-            place = self._place(mount)
-            if place in taken:
-                raise Trouble(f"two {self._what}s would be at {self._shown(place)}")
-            taken.add(place)
-            delivery = self._deliveries[f"{namespace}/{mount.name}"]
-            if place.relative:
-                at = tree.joinpath(*place.parts)
-                self._make_directories(*reversed(at.parents[: len(place.parts) - 1]))
-            else:
-                at = single / str(number)
-                self._make_directories(single)
-                bound.append(BoundFile(str(at), "/" + "/".join(place.parts)))
-            self._write_mount(at, mount, delivery)
-        if any(place[0] for place in taken):
-            bound.insert(0, BoundFile(str(tree), str(self._inside)))
-        return bound
+        try:
+            return self._write(self._directory(task_uid), places)
+        except BaseException:
+            self.withdraw(task_uid)
+            raise
 
     def withdraw(self, task_uid: str) -> None:
-        """Overwrite and remove a task's files; there are none: nothing."""
+        """Overwrite and remove a task's files; there are none: nothing. Raises OSError."""
         directory = self._directory(task_uid)
-        for folder, _, names in os.walk(directory):
-            for name in names:
-                _shred(Path(folder) / name)
-        shutil.rmtree(directory, ignore_errors=True)
+        if directory.is_symlink():
+            directory.unlink()
+        elif directory.exists():
+            for folder, _, names in os.walk(directory):
+                for name in names:
+                    _shred(Path(folder) / name)
+            shutil.rmtree(directory)
 
     def holders(self) -> list[str]:
         """The uids of tasks that have files."""
         try:
-            return [entry.name for entry in self._root.iterdir() if entry.is_dir()]
+            names = [entry.name for entry in self._root.iterdir()]
         except FileNotFoundError:
             return []
-
-    # Writing.
+        return [name for name in names if not name.startswith(".")]
 
     def _directory(self, task_uid: str) -> Path:
         if not task_uid or task_uid.startswith(".") or "/" in task_uid:
             raise Trouble(f"{task_uid!r} is not a task's uid")
         return self._root / task_uid
 
-    def _place(self, mount: Mount) -> _Place:
+    def _path(self, mount: Mount) -> PurePosixPath:
         target = mount.target or mount.name
-        parts = tuple(part for part in target.split("/") if part)
+        parts = [part for part in target.split("/") if part]
         if ".." in parts or "." in parts or "\0" in target or not parts or target.endswith("/"):
             raise Trouble(f"target {target!r} of {self._what} {mount.name} is not a path for it")
-        if not target.startswith("/"):
-            return _Place(True, parts)
-        inside = self._inside.parts[1:]
-        if parts[: len(inside)] == inside and len(parts) > len(inside):
-            return _Place(True, parts[len(inside) :])
-        return _Place(False, parts)
+        base = PurePosixPath("/") if target.startswith("/") else self._inside
+        return base.joinpath(*parts)
 
-    def _shown(self, place: _Place) -> str:
-        base = self._inside if place.relative else PurePosixPath("/")
-        return str(base.joinpath(*place.parts))
-
-    def _write_mount(self, at: Path, mount: Mount, delivery: Delivery) -> None:
-        if mount.key or len(delivery.data) == 1:
-            data = delivery.data[mount.key] if mount.key else next(iter(delivery.data.values()))
-            self._write_file(at, mount, data)
-            return
-        self._make_directories(at)
-        for key, data in delivery.data.items():
+    def _content(self, namespace: str, mount: Mount) -> dict[str, bytes]:
+        data = self._deliveries[f"{namespace}/{mount.name}"].data
+        if mount.key:
+            return {"": data[mount.key]}
+        if len(data) == 1:
+            return {"": next(iter(data.values()))}
+        for key in data:
             if key in ("", ".", "..") or "/" in key or "\0" in key:
                 raise Trouble(f"key {key!r} of {self._what} {mount.name} can't name a file")
-            self._write_file(at / key, mount, data)
+        return data
 
-    def _write_file(self, at: Path, mount: Mount, data: bytes) -> None:
-        if at.is_dir():
-            raise Trouble(f"{self._what} {mount.name} would be where others are: {at.name}")
-        draft = at.with_name(f".{at.name}.new")
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-        try:
-            with open(descriptor, "wb", closefd=False) as file:
-                file.write(data)
-            if (mount.uid, mount.gid) != (os.geteuid(), os.getegid()):
-                os.fchown(descriptor, mount.uid, mount.gid)
-            os.fchmod(descriptor, int(mount.mode, 8))
-        finally:
-            os.close(descriptor)
-        draft.rename(at)
+    # Writing.
 
-    def _make_directories(self, *paths: Path) -> None:
-        """Everyone in the container may look; the root above is closed to all on the node."""
-        for path in paths:
-            if path.is_file():
-                raise Trouble(f"a {self._what} is where a directory for others has to be")
-            path.mkdir(parents=True, exist_ok=True)
-            path.chmod(0o755)
+    def _write(self, directory: Path, places: Sequence[Place]) -> list[BoundFile]:
+        tree, single = directory / "tree", directory / "single"
+        self._root.mkdir(parents=True, exist_ok=True)
+        bound: list[BoundFile] = []
+        for number, place in enumerate(places):
+            if self._inside in place.path.parents:
+                at = tree / place.path.relative_to(self._inside)
+                seen = BoundFile(str(tree), str(self._inside))
+                if seen not in bound:
+                    bound.insert(0, seen)
+            else:
+                at = single / str(number)
+                bound.append(BoundFile(str(at), str(place.path)))
+            for name, data in place.files.items():
+                file = at / name if name else at
+                _open_directories(self._root, file.parent)
+                _write_file(file, place.mount, data)
+            if not place.files:
+                _open_directories(self._root, at)
+        return bound
+
+
+def _open_directories(root: Path, path: Path) -> None:
+    """Everyone in the container may look; the root above is closed to all on the node."""
+    for each in reversed([path, *path.parents[: len(path.relative_to(root).parts) - 1]]):
+        if not each.exists():
+            each.mkdir()
+            each.chmod(0o755)
+
+
+def _write_file(at: Path, mount: Mount, data: bytes) -> None:
+    descriptor = os.open(at, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    try:
+        with open(descriptor, "wb", closefd=False) as file:
+            file.write(data)
+        if (mount.uid, mount.gid) != (os.geteuid(), os.getegid()):
+            os.fchown(descriptor, mount.uid, mount.gid)
+        os.fchmod(descriptor, int(mount.mode, 8))
+    finally:
+        os.close(descriptor)
 
 
 def _shred(path: Path) -> None:

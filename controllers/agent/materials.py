@@ -8,7 +8,7 @@ from pathlib import Path
 from api.types.assignment import Assignments
 from api.types.template import TaskTemplate
 from controllers.agent.drivers.contract import BoundFile
-from controllers.agent.files import Files, Trouble
+from controllers.agent.files import Files, Trouble, keep_apart
 from controllers.agent.memory import NotInMemory, mount
 
 
@@ -45,20 +45,32 @@ class Materials:
         """The task's files, there when this returns. Raises Trouble, OSError."""
         if not template.secrets and not template.configs:
             return []
-        self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        keep_apart(
+            [
+                *self._secrets.places(namespace, template.secrets),
+                *self._configs.places(namespace, template.configs),
+            ]
+        )
+        self._directory.mkdir(parents=True, exist_ok=True)
+        self._directory.chmod(0o700)  # it may be there already, for other things
         if template.secrets:
             try:
                 mount(self._directory / "secrets")
             except NotInMemory as error:
                 raise Trouble(str(error)) from error
-        return [
-            *self._secrets.write(task_uid, namespace, template.secrets),
-            *self._configs.write(task_uid, namespace, template.configs),
-        ]
+        secrets = self._secrets.write(task_uid, namespace, template.secrets)
+        try:
+            return [*secrets, *self._configs.write(task_uid, namespace, template.configs)]
+        except BaseException:
+            self._secrets.withdraw(task_uid)
+            raise
 
     def withdraw(self, task_uid: str) -> None:
-        self._secrets.withdraw(task_uid)
-        self._configs.withdraw(task_uid)
+        """Raises OSError; what could be removed is."""
+        try:
+            self._secrets.withdraw(task_uid)
+        finally:
+            self._configs.withdraw(task_uid)
 
     def sweep(self, known: Container[str]) -> None:
         """Withdraw the files of tasks that are not known any more."""

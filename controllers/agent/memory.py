@@ -10,12 +10,16 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import re
 from pathlib import Path
 
 _NOSUID, _NODEV, _NOEXEC = 2, 4, 8
 _FLAGS = _NOSUID | _NODEV | _NOEXEC
 # An upper bound, not taken until used: 2,000 secrets of the greatest size.
 _OPTIONS = "size=1g,mode=0700"
+
+
+_OCTAL = re.compile(rb"\\([0-7]{3})")  # how the kernel writes spaces and such in paths
 
 
 class NotInMemory(Exception):
@@ -50,15 +54,14 @@ def unmount(path: Path) -> None:
 
 
 def is_tmpfs(path: Path) -> bool:
-    """Whether a tmpfs is mounted at exactly this path."""
-    wanted = str(path.resolve())
-    with Path("/proc/self/mountinfo").open() as mounts:
-        for line in mounts:
-            fields, _, filesystem = line.partition(" - ")
-            at = fields.split()[4].encode().decode("unicode_escape")
-            if at == wanted and filesystem.split()[0] == "tmpfs":
-                return True
-    return False
+    """Whether what is mounted at exactly this path is a tmpfs."""
+    wanted = os.fsencode(path.resolve())
+    found = False
+    for line in Path("/proc/self/mountinfo").read_bytes().splitlines():
+        fields, _, filesystem = line.partition(b" - ")
+        if _OCTAL.sub(lambda match: bytes([int(match[1], 8)]), fields.split()[4]) == wanted:
+            found = filesystem.split()[0] == b"tmpfs"  # the last one is on top
+    return found
 
 
 def _mount(path: Path, options: str) -> None:
