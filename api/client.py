@@ -44,6 +44,16 @@ from api.types.assignment import (
     StatusReports,
     StatusResult,
 )
+from api.types.join import (
+    AuthorityStatus,
+    JoinOffer,
+    JoinReply,
+    JoinRequest,
+    RenewReply,
+    RenewRequest,
+    Sign,
+    TokenReply,
+)
 from api.types.kinds import BY_NAME, Kind
 from api.types.meta import API_VERSION
 
@@ -164,7 +174,7 @@ class Client:
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(ssl=self._tls, limit=0, keepalive_timeout=60),
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=60),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS),
             auto_decompress=True,
             trust_env=False,
@@ -183,6 +193,10 @@ class Client:
         if self._session is not None:
             await self._session.close()
             self._session = None
+
+    def use(self, tls: ssl.SSLContext) -> None:
+        """For connections that are made from now on; those that are open go on as they are."""
+        self._tls = tls
 
     @property
     def server(self) -> str:
@@ -310,6 +324,44 @@ class Client:
             seconds=_APPLY_SECONDS,
         )
         return msgspec.json.decode(raw, type=ApplyResult)
+
+    # The cluster's authority
+
+    async def join_offer(self) -> JoinOffer:
+        """Who the manager says it is; asked before it is trusted."""
+        return msgspec.json.decode(await self._bytes("GET", f"{_BASE}/join"), type=JoinOffer)
+
+    async def join(self, request: JoinRequest) -> JoinReply:
+        """Raises ApiError 403 where the token is refused, 409 where the name is taken."""
+        body = msgspec.json.encode(request)
+        raw = await self._bytes("POST", f"{_BASE}/join", body=body)
+        return msgspec.json.decode(raw, type=JoinReply)
+
+    async def renew(self, request: str) -> RenewReply:
+        """Our next certificate, for the key of a certificate request."""
+        body = msgspec.json.encode(RenewRequest(request=request))
+        raw = await self._bytes("POST", f"{_BASE}/certificate", body=body)
+        return msgspec.json.decode(raw, type=RenewReply)
+
+    async def token(self, role: str, *, rotate: bool = False) -> str:
+        """What lets a machine join as a `worker` or `manager`; with `rotate` a new one."""
+        path = f"{_BASE}/tokens/{quote(role, safe='')}"
+        raw = await (
+            self._bytes("POST", f"{path}/rotate", repeatable=False)
+            if rotate
+            else self._bytes("GET", path)
+        )
+        return msgspec.json.decode(raw, type=TokenReply).token
+
+    async def authority(self, *, rotate: bool = False) -> AuthorityStatus:
+        """How the cluster's authority is; with `rotate` its root begins to be replaced."""
+        path = f"{_BASE}/authority"
+        raw = await (
+            self._bytes("POST", f"{path}/rotate", repeatable=False)
+            if rotate
+            else self._bytes("GET", path)
+        )
+        return msgspec.json.decode(raw, type=AuthorityStatus)
 
     async def components(self) -> Sequence[Document]:
         """The manager's parts and how they are."""
@@ -445,9 +497,10 @@ class Client:
         raw = await self._bytes("POST", _node(node, "session"), body=body, patience=0)
         return msgspec.json.decode(raw, type=SessionReply)
 
-    async def heartbeat(self, node: str) -> None:
+    async def heartbeat(self, node: str) -> Sign:
         """Raises ApiError 410 where the session has ended: open a new one."""
-        await self._bytes("POST", _node(node, "heartbeat"), body=b"{}", patience=0)
+        raw = await self._bytes("POST", _node(node, "heartbeat"), body=b"{}", patience=0)
+        return msgspec.json.decode(raw, type=Sign)
 
     async def assignments(self, node: str) -> AsyncGenerator[Assignments, None]:
         """What the node is to do; ends when the connection does. Raises ApiError, Unreachable."""
@@ -547,6 +600,7 @@ class Client:
             params=query,
             data=body,
             headers=headers,
+            ssl=self._tls,
             allow_redirects=False,
             timeout=aiohttp.ClientTimeout(
                 total=seconds, sock_connect=_CONNECT_SECONDS, sock_read=quiet
@@ -563,7 +617,7 @@ class Client:
         url = self._url(path).with_query(query)
         try:
             socket = await self._connected().ws_connect(
-                url, protocols=protocols, max_msg_size=_FRAME_BYTES, heartbeat=20.0
+                url, ssl=self._tls, protocols=protocols, max_msg_size=_FRAME_BYTES, heartbeat=20.0
             )
         except aiohttp.WSServerHandshakeError as error:
             raise _handshake_refusal(error) from None

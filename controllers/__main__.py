@@ -2,7 +2,6 @@
 
     skepd manager      the API server and the controllers, beside an etcd member of its own
     skepd agent        runs containers on a node
-    skepd init-node    makes the certificate of a node of a manager on this machine
 
 Both daemons stay in the foreground, log to stderr, and end cleanly on SIGTERM. Ending the agent
 leaves its containers running; the next one adopts them.
@@ -12,10 +11,10 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import platform
 import signal
 import sys
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from typing import Any
 import click
 import uvloop
 
-from controllers.settings import AgentSettings, ManagerSettings, address, labels
+from controllers.settings import AgentSettings, ManagerSettings, address, duration, labels
 
 # Young objects are mostly messages that die at once, old ones the cache that stays: look less
 # often than CPython's default of 700 new objects does.
@@ -67,6 +66,12 @@ def main(log_level: str, log_format: str) -> None:
     help="Seconds between an agent's signs of life; three missed mean it is lost.",
 )
 @click.option(
+    "--node-cert-life",
+    default="90d",
+    show_default=True,
+    help="How long a node's certificate is good, 1h at least; nodes renew theirs long before.",
+)
+@click.option(
     "--audit-reads",
     is_flag=True,
     help="Write to the audit log (DATA_DIR/audit.log) who read what, too.",
@@ -80,6 +85,7 @@ def manager(
     etcd_cert: Path | None,
     etcd_key: Path | None,
     heartbeat: float,
+    node_cert_life: str,
     audit_reads: bool,
 ) -> None:
     """Serve the API and reconcile what is wanted with what runs."""
@@ -94,6 +100,7 @@ def manager(
         etcd_endpoints=[url.strip() for url in etcd_endpoints.split(",") if url.strip()],
         etcd_files=_all_or_none(etcd_ca, etcd_cert, etcd_key),
         heartbeat=heartbeat,
+        node_cert_life=_cert_life(node_cert_life),
         audit_reads=audit_reads,
     )
     _run(lambda stop: manage(settings, stop))
@@ -112,13 +119,19 @@ def manager(
 )
 @click.option(
     "--server",
-    required=True,
-    help="URL of a manager; several, separated by commas, are tried in turn.",
+    default="",
+    help="URL of a manager; several, separated by commas, are tried in turn. Default: those that"
+    " were there when it joined.",
 )
-@click.option("--node", default=platform.node, show_default="the machine's name")
-@click.option("--ca", required=True, type=click.Path(path_type=Path))
-@click.option("--cert", required=True, type=click.Path(path_type=Path))
-@click.option("--key", required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--node", default="", show_default="as it joined, else the machine's name", help="Its name."
+)
+@click.option(
+    "--token",
+    default="",
+    envvar="SKEP_TOKEN",
+    help="Join with this token, where the machine is no node yet.",
+)
 @click.option("--driver", default="docker", type=click.Choice(["docker", "simulated"]))
 @click.option(
     "--docker-host",
@@ -133,14 +146,16 @@ def agent(
     run_dir: Path,
     server: str,
     node: str,
-    ca: Path,
-    cert: Path,
-    key: Path,
+    token: str,
     driver: str,
     docker_host: str,
     label: tuple[str, ...],
 ) -> None:
-    """Run the containers that managers assign to this node."""
+    """Run the containers that managers assign to this node.
+
+    The first time it joins with --token and --server, unless `ctl join` has done so. From then on
+    its certificate is in the data directory, and it renews it by itself.
+    """
     from controllers.daemons.agent import serve_node
 
     settings = AgentSettings(
@@ -148,9 +163,7 @@ def agent(
         run_dir=run_dir,
         servers=[url.strip() for url in server.split(",") if url.strip()],
         node=node,
-        ca=ca,
-        cert=cert,
-        key=key,
+        token=token,
         driver=driver,
         docker_host=docker_host,
         labels=labels(label),
@@ -158,28 +171,11 @@ def agent(
     _run(lambda stop: serve_node(settings, stop))
 
 
-@main.command("init-node")
-@click.option(
-    "--data-dir",
-    type=click.Path(path_type=Path),
-    default="/var/lib/skep/manager",
-    show_default=True,
-)
-@click.option("--node", default=platform.node, show_default="the machine's name")
-@click.option("--out", required=True, type=click.Path(path_type=Path))
-@click.option("--days", default=90.0, show_default=True, help="The certificate's life.")
-def init_node(data_dir: Path, node: str, out: Path, days: float) -> None:
-    """Write ca.crt, node.crt and node.key for a node of the manager on this machine."""
-    from api.pki.authority import Authority
-    from api.pki.errors import PkiError
-    from api.pki.identity import Role
-
-    try:
-        issued = Authority.load(data_dir / "pki").issue(node, Role.NODE, days=days)
-        issued.write(out, "node")
-    except (PkiError, OSError) as error:
-        raise click.ClickException(str(error)) from error
-    click.echo(f"wrote {out}/ca.crt, node.crt and node.key for node {node}")
+def _cert_life(text: str) -> timedelta:
+    life = duration(text)
+    if life < timedelta(hours=1):
+        raise click.UsageError(f"--node-cert-life {text} is too short; 1h is the least")
+    return life
 
 
 def _all_or_none(

@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 
 from api.store.cache import Cache
 from api.store.contract import Store
+from api.trust.trust import Trust
+from controllers.authority import AuthorityController
 from controllers.namespaces import NamespaceController
 from controllers.nodes import HEARTBEAT, NodeController
 from controllers.orchestrator.services import ServiceController
@@ -21,7 +23,8 @@ def wall_clock() -> datetime:
 
 
 class Controllers:
-    """All controllers over one cache, which somebody else runs.
+    """All controllers over one cache, which somebody else runs. Without `trust`, nobody looks
+    after the authority: in simulations.
 
     `heartbeat` is the seconds between two of an agent's; `more` are components to keep running
     beside the controllers, and to report on with them.
@@ -32,6 +35,7 @@ class Controllers:
         store: Store,
         cache: Cache,
         *,
+        trust: Trust | None = None,
         clock: Callable[[], datetime] = wall_clock,
         heartbeat: float = HEARTBEAT,
         more: tuple[Component, ...] = (),
@@ -46,6 +50,8 @@ class Controllers:
             Scheduler(cache, store, self.recorder, clock),
             Reaper(cache, store, clock),
         ]
+        if trust is not None:
+            components.append(AuthorityController(cache, trust, self.recorder, clock))
         self._supervisor = Supervisor(components, clock=clock)
 
     async def run(self) -> None:

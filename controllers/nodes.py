@@ -3,6 +3,7 @@
     True     EngineReady      the agent has a session and its engine answers
     False    EngineDown       the agent has a session; the engine's words follow
     Unknown  HeartbeatMissed  there is no session: three heartbeats were missed
+             NeverConnected   nor was there ever one: it has only been declared, or just joined
 
 A session is a key on a lease, so a node without one has been silent for three periods already.
 Two cases are not the nodes' fault, and get one period of grace more, so that agents can renew
@@ -118,7 +119,11 @@ class NodeController:
         return DONE
 
     def _condition(self, node: Node, alive: bool) -> Condition:
-        if not alive:
+        said = node.status.agent_version or node.status.engine.driver
+        if not alive and not said:
+            status, reason = "Unknown", "NeverConnected"
+            message = "no agent has connected yet: join the machine, or start its agent"
+        elif not alive:
             status, reason = "Unknown", "HeartbeatMissed"
             message = (
                 f"no heartbeat for {self._silence:g} s or more: see whether the machine runs, "

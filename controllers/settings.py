@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterable
+from datetime import timedelta
 from pathlib import Path
 
 import click
@@ -21,13 +23,15 @@ class ManagerSettings(msgspec.Struct, frozen=True, kw_only=True):
     etcd_endpoints: list[str]  # empty: an etcd member of our own
     etcd_files: tuple[Path, Path, Path] | None  # authority, certificate, key
     heartbeat: float  # seconds
+    node_cert_life: timedelta = timedelta(days=90)
     audit_reads: bool = False  # the audit log says who read what, too
 
     @property
     def hosts(self) -> list[str]:
         """What the server's certificate must be good for."""
         wildcard = self.host in ("0.0.0.0", "::")  # noqa: S104 — compared, not listened on
-        return [*([] if wildcard else [self.host]), *self.advertise]
+        found = own_address() if wildcard else self.host
+        return [*self.advertise, *([found] if found else [])]
 
     @property
     def url(self) -> str:
@@ -41,12 +45,29 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True):
     run_dir: Path
     servers: list[str]
     node: str
-    ca: Path
-    cert: Path
-    key: Path
+    token: str  # for a machine that is no member yet
     driver: str
     docker_host: str
     labels: dict[str, str]
+
+
+def own_address() -> str:
+    """Under which other machines most probably reach this one; empty where it has no network."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # of a network for examples; nothing is sent
+        except OSError:
+            return ""
+        return str(probe.getsockname()[0])
+
+
+def duration(text: str) -> timedelta:
+    """`90d`, `36h`, `90m`. Raises UsageError."""
+    units = {"d": "days", "h": "hours", "m": "minutes"}
+    number, unit = text[:-1], text[-1:]
+    if not number.isdecimal() or unit not in units:
+        raise click.UsageError(f"{text!r} is not a time; write it like 90d, 36h or 90m")
+    return timedelta(**{units[unit]: int(number)})
 
 
 def address(text: str) -> tuple[str, int]:

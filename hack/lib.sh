@@ -26,7 +26,7 @@ engine_answers() { has docker && docker version >/dev/null 2>&1; }
 
 # What hack/up made is marked, so that hack/down never removes somebody else's data.
 ours=$SKEP_HOME/made-by-hack-up
-cluster_uid() { cat "$SKEP_HOME/agent/cluster" 2>/dev/null || true; } # what the containers carry
+cluster_uid() { sed -n 's/.*"cluster":"\([^"]*\)".*/\1/p' "$SKEP_HOME/agent/membership.json" 2>/dev/null || true; } # what the containers carry
 remember() { grep -qxF "$1" "$ours" 2>/dev/null || echo "$1" >>"$ours"; }
 remembers() { grep -qxF "$1" "$ours" 2>/dev/null; }
 

@@ -93,21 +93,12 @@ def manager() -> Iterator[Cluster]:
 
 def add_agent(it: Cluster, node: str = "node-1", driver: str = "docker") -> None:
     """An agent with the machine's engine, ready for tasks."""
-    keys = it.home / node
-    subprocess.run(
-        [
-            *(str(BIN / "skepd"), "init-node", "--data-dir", str(it.data)),
-            *("--node", node, "--out", str(keys)),
-        ],
-        check=True,
-        capture_output=True,
-    )
+    token = it.ctl("token", "show", "worker", "--quiet").strip()
     it.start(
         "agent",
         *(str(BIN / "skepd"), "agent", "--data-dir", str(it.home / "agent")),
         *("--server", it.server, "--node", node, "--driver", driver),
-        *("--ca", str(keys / "ca.crt"), "--cert", str(keys / "node.crt")),
-        *("--key", str(keys / "node.key"), "--run-dir", str(it.home / "run")),
+        *("--token", token, "--run-dir", str(it.home / "run")),
     )
     for wanted in ("create", "condition=Ready"):
         it.ctl("wait", "node", node, f"--for={wanted}", "--timeout=60s")

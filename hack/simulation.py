@@ -35,8 +35,7 @@ from measure import Row, Usage, report, row, say, version_of
 
 from api.client import Client, ClientError
 from api.context import load
-from api.pki.authority import Authority
-from api.pki.identity import Role
+from api.membership import join
 from api.pki.tls import client_context
 from api.types.kinds import NAMESPACE, NODE, SERVICE, TASK
 from controllers.agent.agent import Agent
@@ -105,7 +104,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--profile", type=Path)
     parser.add_argument("--server", help=argparse.SUPPRESS)
-    parser.add_argument("--pki", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--token", help=argparse.SUPPRESS)
     parser.add_argument("--first", type=int, default=0, help=argparse.SUPPRESS)
     return parser.parse_args()
 
@@ -115,7 +114,6 @@ def parse() -> argparse.Namespace:
 
 async def agents(options: argparse.Namespace) -> None:
     """`--nodes` agents in this process, each with a certificate, a session and a driver."""
-    authority = Authority.load(options.pki)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -123,8 +121,8 @@ async def agents(options: argparse.Namespace) -> None:
         running = []
         for index in range(options.first, options.first + options.nodes):
             name = f"node-{index:04}"
-            credentials = authority.issue(name, Role.NODE, days=1)
-            tls = client_context(credentials)
+            member, _ = await join([options.server], options.token, name=name)
+            tls = client_context(member.credentials)
             client = await stack.enter_async_context(Client(options.server, tls))
             driver = SimulatedDriver(cluster="sim", node=name, start_seconds=0.0)
             run_dir = Path(tempfile.gettempdir()) / f"skep-sim-{os.getpid()}" / name
@@ -166,6 +164,7 @@ async def cluster(nodes: int, options: argparse.Namespace) -> AsyncIterator[Clus
         context = load(machine.data / "admin.yaml").select()
         async with context.client() as client:
             await ready(client)
+            token = await client.token("worker")
             share = math.ceil(nodes / options.agent_processes)
             for first in range(0, nodes, share):
                 count = min(share, nodes - first)
@@ -173,7 +172,7 @@ async def cluster(nodes: int, options: argparse.Namespace) -> AsyncIterator[Clus
                     f"agents-{first}",
                     *(sys.executable, __file__, "agents", "--nodes", str(count)),
                     *("--first", str(first), "--server", machine.server),
-                    *("--pki", str(machine.data / "pki")),
+                    *("--token", token),
                 )
             it = Cluster(machine, client)
             await nodes_ready(it, nodes)

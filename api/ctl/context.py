@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from api.ctl.suggestions import contexts
 from api.ctl.table import Table
 
 if TYPE_CHECKING:
+    from api.client import Client
     from api.context import Context, ContextFile
 
 
@@ -181,5 +183,33 @@ def export(session: Session, name: str, path: str) -> None:
     session.output.note(f"use it with: export KUBECONFIG={shlex.quote(str(target.absolute()))}")
 
 
-for _command in (list_, use, import_, show, set_, delete, export):
+@verb("renew")
+def renew(session: Session) -> None:
+    """Get a new certificate for the current context, while the present one is still good.
+
+    To be done before it expires, and when the cluster's root is replaced.
+    """
+
+    async def work(client: Client) -> None:
+        await renewed(session, client)
+
+    session.run(work)
+
+
+async def renewed(session: Session, client: Client) -> None:
+    """Give the context in use a new certificate, kept in its file, and the client too."""
+    from api.pki.requests import new_request
+    from api.pki.tls import client_context
+
+    key, request = new_request()
+    reply = await client.renew(request)
+    with _file(write=True) as file:
+        name = _known(file, session.context_name or os.environ.get("SKEP_CONTEXT", ""))
+        context = file.contexts[name]
+        context.ca, context.cert, context.key = reply.trust, reply.certificate, key
+    client.use(client_context(context.credentials()))
+    session.output.note(f"context/{name} has a new certificate")
+
+
+for _command in (list_, use, import_, show, set_, delete, export, renew):
     command.add_command(_command)

@@ -10,6 +10,9 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, NamedTuple
 
+AUTHORITY_NAME = "skep cluster authority"  # and a space, and the authority's id
+ID_LENGTH = 8
+
 
 class Role(StrEnum):
     ADMIN = "skep:admin"
@@ -43,3 +46,21 @@ def identity_of(certificate: Mapping[str, Any] | None) -> Identity | None:
         return Identity(Role(roles[0]), names[0])
     except ValueError:
         return None
+
+
+def uid_of(certificate: Mapping[str, Any] | None) -> str:
+    """What tells the holder from others that had the name before; empty where it says none."""
+    found = _parts(certificate, "subject", "userId")
+    return found[0] if len(found) == 1 else ""
+
+
+def issuer_of(certificate: Mapping[str, Any] | None) -> str:
+    """The id of the authority that signed it; empty where that is none of ours."""
+    found = _parts(certificate, "issuer", "commonName")
+    name, _, id = (found[0] if len(found) == 1 else "").rpartition(" ")
+    return id if name == AUTHORITY_NAME else ""
+
+
+def _parts(certificate: Mapping[str, Any] | None, of: str, field: str) -> list[str]:
+    pairs = [pair for part in (certificate or {}).get(of, ()) for pair in part]
+    return [value for name, value in pairs if name == field]

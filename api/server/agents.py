@@ -11,6 +11,8 @@ from aiohttp import web
 
 from api.server import requests, status
 from api.server.assignments import GATHER, Assignments, NodeStream
+from api.server.auth import peer_certificate
+from api.server.join import Joins
 from api.server.nodes import Sessions
 from api.server.paths import Target
 from api.server.statuses import Statuses
@@ -35,12 +37,14 @@ class Agents:
         self,
         settings: Settings,
         sessions: Sessions,
+        joins: Joins,
         statuses: Statuses,
         assignments: Assignments,
         streams: Streams,
     ) -> None:
         self._settings = settings
         self._sessions = sessions
+        self._joins = joins
         self._statuses = statuses
         self._assignments = assignments
         self._streams = streams
@@ -59,13 +63,15 @@ class Agents:
         requests.require(request, "POST")
         body = await requests.body(request, self._settings.max_body, self._settings.body_time)
         wanted = requests.decoded(_SESSION, body or b"{}")
-        reply = await self._sessions.open(target.name, wanted, request.remote or "")
+        shown = peer_certificate(request) or {}
+        reply = await self._sessions.open(target.name, wanted, request.remote or "", shown)
         return web.Response(body=msgspec.json.encode(reply), content_type=JSON)
 
     async def heartbeat(self, request: web.Request, target: Target) -> web.Response:
         requests.require(request, "POST")
         await self._sessions.beat(target.name)
-        return web.Response(body=b"{}", content_type=JSON)
+        sign = self._joins.sign(target.name)
+        return web.Response(body=msgspec.json.encode(sign), content_type=JSON)
 
     async def report(self, request: web.Request, target: Target) -> web.Response:
         requests.require(request, "POST")

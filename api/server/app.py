@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ssl
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -28,7 +27,10 @@ from api.server.auth import (
     authorize_reading,
     identify,
 )
+from api.server.authority import AuthorityHandlers
+from api.server.entrance import JOIN, Entrance
 from api.server.handlers import Handlers
+from api.server.join import Joins, Note, note_nothing
 from api.server.limits import Busy, Limits
 from api.server.metrics import Metrics
 from api.server.middleware import Handler, access, failures, limited, target_of
@@ -41,6 +43,7 @@ from api.server.streams import Streams
 from api.server.watch import QUEUE_BYTES, Watches
 from api.store.cache import Cache
 from api.store.contract import Store
+from api.trust.trust import Trust
 from api.types.kinds import TASK
 from api.types.task import TaskState
 
@@ -58,6 +61,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     bookmark: float = 30.0  # how often a quiet watch says where it is
     body_time: float = 60.0  # for a request's body to arrive
     limits: Limits = Limits()
+    node_days: float = 90.0  # the life of a node's certificate
+    shared_store: bool = False  # whether another manager can reach the store
     keep_alive: float = 10.0  # how often a quiet assignment stream says that it lives
     version: str = "0.1.0"
 
@@ -69,8 +74,10 @@ class Server:
         self,
         store: Store,
         cache: Cache,
+        trust: Trust,
         cluster: str,
         components: Callable[[], list[dict[str, Any]]],
+        note: Note,
         settings: Settings,
         clock: Clock,
     ) -> None:
@@ -84,6 +91,19 @@ class Server:
         sessions = Sessions(
             store, cache, resources, cluster, heartbeat=settings.heartbeat, clock=clock
         )
+        joins = Joins(
+            store,
+            cache,
+            resources,
+            trust,
+            cluster,
+            note,
+            node_days=settings.node_days,
+            shared_store=settings.shared_store,
+            clock=clock,
+        )
+        self.entrance = Entrance(cache, trust)
+        self.authority = AuthorityHandlers(trust, joins, cache)
         self.handlers = Handlers(
             store=store,
             cache=cache,
@@ -92,7 +112,7 @@ class Server:
             resources=resources,
             applier=Applier(store, cache, resources),
             watches=self.watches,
-            agents=Agents(settings, sessions, self.statuses, self.assignments, streams),
+            agents=Agents(settings, sessions, joins, self.statuses, self.assignments, streams),
             streams=streams,
             components=components,
             metrics=self.metrics,
@@ -121,6 +141,7 @@ class Server:
         """While the application runs."""
         writer = asyncio.create_task(self.statuses.run(), name="statuses")
         yield
+        self.entrance.close()
         writer.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await writer
@@ -130,19 +151,23 @@ def make_app(
     *,
     store: Store,
     cache: Cache,
+    trust: Trust,
     cluster: str,
     components: Callable[[], list[dict[str, Any]]],
+    note: Note = note_nothing,
     settings: Settings | None = None,
     clock: Clock = utc_now,
     audit: Audit | None = None,
 ) -> web.Application:
-    """The application over a running cache. `cluster` is the cluster's uid; no `audit`, no log."""
+    """The application over a running cache. `cluster` is the cluster's uid; `note` records events;
+    no `audit`, no log."""
     settings = settings or Settings()
-    server = Server(store, cache, cluster, components, settings, clock)
+    server = Server(store, cache, trust, cluster, components, note, settings, clock)
     # Bodies are limited where they are read: the limit depends on the path.
     layers = [
         access(server.metrics, audit or Audit(None)),
         failures,
+        server.entrance.middleware(),
         limited(Busy(settings.limits)),
     ]
     app = web.Application(middlewares=layers, client_max_size=0)
@@ -181,6 +206,23 @@ def make_app(
     async def apply(request: web.Request) -> web.StreamResponse:
         return await handlers.apply(request, identify(request))
 
+    def admins(handler: Handler) -> Handler:
+        """For those who may do everything."""
+
+        async def handle(request: web.Request) -> web.StreamResponse:
+            authorize(identify(request), request.method, None)
+            return await handler(request)
+
+        return handle
+
+    authority = server.authority
+    app.router.add_get(JOIN, authority.offer)
+    app.router.add_post(JOIN, authority.join)
+    app.router.add_post(PREFIX + "certificate", authority.renew)
+    app.router.add_get(PREFIX + "tokens/{role}", admins(authority.token))
+    app.router.add_post(PREFIX + "tokens/{role}/rotate", admins(authority.rotate_token))
+    app.router.add_get(PREFIX + "authority", readers(authority.status))
+    app.router.add_post(PREFIX + "authority/rotate", admins(authority.rotate))
     app.router.add_post(PREFIX + "apply", apply)
     app.router.add_get(PREFIX + "components", readers(handlers.components))
     app.router.add_route("*", PREFIX + "{path:.+}", objects)
@@ -191,24 +233,3 @@ def make_app(
     app.router.add_get("/version", known(handlers.version))
     app.router.add_get("/metrics", readers(handlers.metrics))
     return app
-
-
-async def serve(
-    app: web.Application, *, host: str, port: int, tls: ssl.SSLContext
-) -> web.AppRunner:
-    """Listen. `port` 0 takes a free one: see `runner.addresses`. End with `runner.cleanup()`."""
-    runner = web.AppRunner(
-        app,
-        access_log=None,
-        handler_cancellation=True,  # a client that goes away ends its watch or log at once
-        shutdown_timeout=2.0,
-        keepalive_timeout=75.0,
-    )
-    await runner.setup()
-    site = web.TCPSite(runner, host, port, ssl_context=tls, backlog=1024)
-    try:
-        await site.start()
-    except BaseException:
-        await runner.cleanup()
-        raise
-    return runner

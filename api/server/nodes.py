@@ -8,12 +8,15 @@ agents need not notice.
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 
 from api import schema
+from api.pki.identity import issuer_of
 from api.server import admission, status
 from api.server.admission import Rejected, timestamp
 from api.server.documents import clean
@@ -24,7 +27,7 @@ from api.store.keys import session_key
 from api.types import codec
 from api.types.assignment import SessionReply, SessionRequest
 from api.types.kinds import NODE
-from api.types.node import NodeStatus
+from api.types.node import NodeCertificate, NodeStatus
 
 HEARTBEAT_SECONDS = 5.0
 MISSED_PERIODS = 3  # a session ends after that many without a heartbeat
@@ -52,12 +55,15 @@ class Sessions:
         self._clock = clock
         self._leases: dict[str, int] = {}
 
-    async def open(self, node: str, request: SessionRequest, address: str) -> SessionReply:
+    async def open(
+        self, node: str, request: SessionRequest, address: str, shown: Mapping[str, Any]
+    ) -> SessionReply:
         """Make the node known, or what it says of itself, and its session live.
 
-        Also the way to say that something about the machine has changed. Raises Failure,
-        StoreError.
+        Also the way to say that something about the machine has changed. `shown` is its
+        certificate, as `ssl` gives it. Raises Failure, StoreError.
         """
+        request.status.certificate = _certificate(shown)
         if not request.status.address:
             request.status.address = address
         await self._declare(node, request)
@@ -123,6 +129,12 @@ class Sessions:
         except Rejected as error:
             raise status.invalid(NODE, "", node, error.causes) from None
         return self._resources.writes(draft, ABSENT)[0]
+
+
+def _certificate(shown: Mapping[str, Any]) -> NodeCertificate:
+    ends = shown.get("notAfter")
+    expires = datetime.fromtimestamp(ssl.cert_time_to_seconds(str(ends)), UTC) if ends else None
+    return NodeCertificate(authority=issuer_of(shown), expires=expires)
 
 
 def _amended(item: Item, reported: NodeStatus) -> Write | None:

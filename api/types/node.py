@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import ClassVar
 
 import msgspec
@@ -29,8 +30,16 @@ class Engine(Struct, kw_only=True):
     labels: dict[str, str] = {}
 
 
+class NodeCertificate(Struct, kw_only=True):
+    """What the agent showed when it last said who it is: seen by a manager, not told by it."""
+
+    authority: str = ""  # the id of the root that signed it
+    expires: datetime | None = None
+
+
 class NodeStatus(Struct, kw_only=True):
-    """All but `conditions` is the agent's to write; `conditions` is the node controller's."""
+    """The agent's to write, but for `certificate`, which is the API server's, and `conditions`,
+    which is the node controller's."""
 
     hostname: str = ""
     address: str = ""  # the IP address that managers see it under
@@ -40,6 +49,7 @@ class NodeStatus(Struct, kw_only=True):
     agent_version: str = ""
     resources: NodeResources = msgspec.field(default_factory=NodeResources)
     engine: Engine = msgspec.field(default_factory=Engine)
+    certificate: NodeCertificate = msgspec.field(default_factory=NodeCertificate)
     conditions: list[Condition] = []  # Ready
 
 

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
 from api.client import Client
 from api.types.assignment import STREAM, Assignments, StatusReport, StatusResult
+from api.types.join import Sign
 from api.types.node import Engine, NodeStatus
 from controllers.agent.drivers.contract import Driver, EngineInfo
 from controllers.agent.materials import Materials
@@ -23,7 +24,8 @@ from controllers.agent.tasks import Tasks
 
 
 class Agent:
-    """`run_dir`: where secrets are mounted, in memory; `labels` are the node's when it is new."""
+    """`run_dir`: where secrets are mounted, in memory; `labels` are the node's when it is new;
+    `heard` is told what managers answer to heartbeats."""
 
     def __init__(
         self,
@@ -33,13 +35,14 @@ class Agent:
         run_dir: Path,
         *,
         labels: dict[str, str] | None = None,
+        heard: Callable[[Sign], None] = lambda _: None,
     ) -> None:
         async def send(reports: Sequence[StatusReport]) -> StatusResult:
             return await client.report(node, reports)
 
         self._driver = driver
         self._reporter = Reporter(send)
-        self._session = Session(client, node, labels or {}, self._take)
+        self._session = Session(client, node, labels or {}, self._take, heard)
         self._streams = Streams(client, driver, node)
         self._known: EngineInfo | None = None
         self._tasks = Tasks(
@@ -55,6 +58,10 @@ class Agent:
                 group.create_task(self._reporter.run(), name="reporter")
         finally:
             await self._streams.close()
+
+    def introduce_again(self) -> None:
+        """Say who we are once more: over a new connection, with a new certificate."""
+        self._session.say_again()
 
     def _take(self, message: Assignments) -> None:
         if message.type == STREAM:

@@ -15,6 +15,7 @@ import structlog
 
 from api.client import ApiError, Client, ClientError
 from api.types.assignment import Assignments, SessionRequest
+from api.types.join import Sign
 from api.types.node import NodeStatus
 
 _GONE = 410
@@ -31,11 +32,13 @@ class Session:
         node: str,
         labels: dict[str, str],
         take: Callable[[Assignments], None],
+        heard: Callable[[Sign], None] = lambda _: None,
     ) -> None:
         self._client = client
         self._node = node
         self._labels = labels
         self._take = take
+        self._heard = heard
         self._status: NodeStatus | None = None
         self._changed = asyncio.Event()
         self._open = asyncio.Event()
@@ -46,6 +49,10 @@ class Session:
         if status != self._status:
             self._status = status
             self._changed.set()
+
+    def say_again(self) -> None:
+        """The same once more."""
+        self._changed.set()
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as group:
@@ -79,7 +86,7 @@ class Session:
             await self._open.wait()
             await asyncio.sleep(self._period * random.uniform(1 - _JITTER, 1 + _JITTER))  # noqa: S311
             try:
-                await self._client.heartbeat(self._node)
+                self._heard(await self._client.heartbeat(self._node))
             except ApiError as error:
                 if error.code == _GONE:
                     self._open.clear()

@@ -18,41 +18,48 @@ from uuid import uuid4
 import msgspec
 import structlog
 
-from api import context as contexts
-from api.pki.authority import Authority, expiry
+from api.pki.authority import Authority
 from api.pki.errors import PkiError
 from api.pki.identity import Role
-from api.pki.tls import server_context
-from api.server.app import Settings, make_app, serve
+from api.server.app import Settings, make_app
 from api.server.audit import Audit
 from api.store.cache import Cache
 from api.store.channel import TLSFiles
-from api.store.contract import ABSENT, Conflict, Store, Unavailable, Write
+from api.store.contract import ABSENT, Conflict, Store, StoreError, Unavailable, Write
 from api.store.etcd import EtcdStore
 from api.store.indexes import standard
 from api.store.keys import CLUSTER
 from api.store.member import Member, MemberError
+from api.trust.records import AUTHORITY
+from api.trust.trust import Trust
+from api.vault.errors import VaultError
+from api.vault.key import VaultKey
+from api.vault.vault import Vault
 from controllers.daemons.process import alone, background, pause
-from controllers.manager import Controllers
+from controllers.daemons.serving import Serving
+from controllers.manager import Controllers, wall_clock
 from controllers.settings import Fatal, ManagerSettings
 
 log = structlog.get_logger("skep.manager")
 
-_RENEW_BEFORE = timedelta(days=30)
+VAULT_KEY = "vault.key"  # in the data directory
 
 
 async def manage(settings: ManagerSettings, stop: asyncio.Event) -> None:
     """Run a manager until `stop`. Raises Fatal."""
     with alone(settings.data_dir):
-        authority = _authority(settings.data_dir / "pki")
         async with contextlib.AsyncExitStack() as stack:
             store = await stack.enter_async_context(_store(settings))
             cluster = await _cluster(store, stop)
             if cluster is None:
                 return
+            trust = await _trust(settings, store)
             cache = Cache(store)
             standard(cache)
-            controllers = Controllers(store, cache, heartbeat=settings.heartbeat)
+            serving = Serving(trust, store, settings, _name(settings), clock=wall_clock)
+            controllers = Controllers(
+                store, cache, trust=trust, heartbeat=settings.heartbeat, more=(trust, serving)
+            )
             await stack.enter_async_context(background(cache.run(), "cache", stop))
             await cache.synced()
             await stack.enter_async_context(background(controllers.run(), "controllers", stop))
@@ -61,21 +68,23 @@ async def manage(settings: ManagerSettings, stop: asyncio.Event) -> None:
             app = make_app(
                 store=store,
                 cache=cache,
+                trust=trust,
                 cluster=cluster,
                 components=controllers.report,
-                settings=Settings(heartbeat=settings.heartbeat),
+                note=controllers.recorder.note,
+                settings=Settings(
+                    heartbeat=settings.heartbeat,
+                    node_days=settings.node_cert_life / timedelta(days=1),
+                    shared_store=bool(settings.etcd_endpoints),
+                ),
                 audit=audit,
             )
-            served = authority.issue(socket.gethostname()[:64], Role.MANAGER, hosts=settings.hosts)
+            stack.push_async_callback(serving.close)
             try:
-                runner = await serve(
-                    app, host=settings.host, port=settings.port, tls=server_context(served)
-                )
+                await serving.open(app)
             except OSError as error:
                 where = f"{settings.host}:{settings.port}"
                 raise Fatal(f"can't listen on {where}: {error.strerror or error}") from error
-            stack.push_async_callback(runner.cleanup)
-            _admin_context(settings, authority)
             log.info("the API answers", url=settings.url, cluster=cluster)
             gc.collect()
             gc.freeze()
@@ -83,7 +92,41 @@ async def manage(settings: ManagerSettings, stop: asyncio.Event) -> None:
             log.info("ending")
 
 
-def _authority(directory: Path) -> Authority:
+def _name(settings: ManagerSettings) -> str:
+    """What tells managers from each other: several may be on one machine."""
+    return f"{socket.gethostname()}:{settings.port}"
+
+
+async def _trust(settings: ManagerSettings, store: Store) -> Trust:
+    """The cluster's authority and tokens, opened with this manager's key. Raises Fatal.
+
+    The first manager of a cluster makes the key. It is in its file before anything is sealed with
+    it; a key that turns out not to be the cluster's is removed again.
+    """
+    path = settings.data_dir / VAULT_KEY
+    made = not path.exists()
+    try:
+        if made and await store.get(AUTHORITY) is not None:
+            raise Fatal(
+                f"this cluster is there already, and {path} is not: its key is what a manager"
+                " needs. Join with a manager's token (`ctl token show manager` on a manager shows"
+                " the line), or bring the file from another manager"
+            )
+        key = VaultKey.new() if made else VaultKey.load(path)
+        if made:
+            key.save(path)
+        trust = Trust(store, Vault([key]))
+        await trust.open()
+    except VaultError as error:
+        if made:
+            path.unlink(missing_ok=True)
+        raise Fatal(f"the cluster's authority can't be opened: {error}") from error
+    except (StoreError, OSError) as error:
+        raise Fatal(f"the cluster's authority can't be read: {error}") from error
+    return trust
+
+
+def _etcd_authority(directory: Path) -> Authority:
     try:
         return Authority.open(directory)
     except (PkiError, OSError) as error:
@@ -105,7 +148,7 @@ async def _store(settings: ManagerSettings) -> AsyncIterator[Store]:
     # etcd takes any certificate of its authority, so it has one that signs nothing else: a node's
     # certificate opens no store.
     keys = settings.data_dir / "pki" / "etcd"
-    files = TLSFiles(*_authority(keys).issue("etcd", Role.ETCD).write(keys, "etcd"))
+    files = TLSFiles(*_etcd_authority(keys).issue("etcd", Role.ETCD).write(keys, "etcd"))
     try:
         async with (
             Member(settings.data_dir / "etcd", files) as member,
@@ -137,24 +180,3 @@ async def _cluster(store: Store, stop: asyncio.Event) -> str | None:
             log.warning("the store does not answer yet", error=str(error))
             await pause(stop)
     return None
-
-
-def _admin_context(settings: ManagerSettings, authority: Authority) -> None:
-    """`admin.yaml`: what a person on this machine needs to use the cluster as its admin."""
-    path = settings.data_dir / "admin.yaml"
-    file = contexts.load(path)
-    known = file.contexts.get("default")
-    usable = (
-        known is not None
-        and known.ca == authority.ca_pem
-        and expiry(known.cert) > datetime.now(UTC) + _RENEW_BEFORE
-    )
-    if known is not None and usable:
-        known.server = settings.url
-    else:
-        issued = authority.issue("admin", Role.ADMIN)
-        file.contexts["default"] = contexts.Context(
-            server=settings.url, ca=issued.ca_pem, cert=issued.cert_pem, key=issued.key_pem
-        )
-    file.current = "default"
-    contexts.save(file, path)

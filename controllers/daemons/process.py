@@ -7,6 +7,7 @@ import contextlib
 import fcntl
 import os
 from collections.abc import AsyncIterator, Coroutine, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,10 @@ from controllers.settings import Fatal
 log = structlog.get_logger("skep")
 
 RETRY = 1.0  # seconds between tries to reach what a daemon needs to start
+
+
+def wall_clock() -> datetime:
+    return datetime.now(UTC)
 
 
 async def pause(stop: asyncio.Event) -> None:

@@ -69,7 +69,7 @@ class Supervisor:
             raise ValueError("components need names of their own")
 
     def report(self) -> list[dict[str, object]]:
-        """What `ctl get components` shows: name, state, since, restarts, lastError."""
+        """What `ctl get components` shows: name, state, since, restarts, lastError, message."""
         return [
             {
                 "name": health.name,
@@ -77,8 +77,9 @@ class Supervisor:
                 "since": None if health.since is None else _rfc3339(health.since),
                 "restarts": health.restarts,
                 "lastError": health.last_error,
+                "message": getattr(component, "message", ""),
             }
-            for health in self._health.values()
+            for component, health in zip(self._components, self._health.values(), strict=True)
         ]
 
     async def run(self) -> None:

@@ -15,7 +15,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -90,20 +90,15 @@ class Cluster:
         until(answers, "the API answers")
 
     def start_agent(self, *, wait: bool = True) -> None:
-        keys = self.home / "node"
-        if not keys.exists():
-            self._skepd(
-                "init-node", "--data-dir", str(self.home / "manager"), "--node", self.node,
-                "--out", str(keys),
-            )  # fmt: skip
+        joined = (self.home / "agent" / "membership.json").exists()
+        token = "" if joined else self.ctl("token", "show", "worker", "-q").stdout.strip()
         self._start(
             "agent",
             *("agent", "--data-dir", str(self.home / "agent")),
             *("--run-dir", str(self.home / "run"), "--node", self.node),
             *("--server", f"https://127.0.0.1:{self.port}"),
             *("--docker-host", f"unix://{self.socket}", "--driver", self.driver),
-            *("--ca", str(keys / "ca.crt"), "--cert", str(keys / "node.crt")),
-            *("--key", str(keys / "node.key")),
+            environment={"SKEP_TOKEN": token} if token else {},
         )
         if wait:
             until(self.ready, f"node {self.node} is ready")
@@ -260,7 +255,9 @@ class Cluster:
             if mount.startswith(f"{self.home}/"):
                 subprocess.run(["umount", mount], check=True)
 
-    def _start(self, part: str, *arguments: str) -> None:
+    def _start(
+        self, part: str, *arguments: str, environment: Mapping[str, str] | None = None
+    ) -> None:
         self.home.mkdir(parents=True, exist_ok=True)
         with (self.home / f"{part}.log").open("ab") as log:
             self.running[part] = subprocess.Popen(
@@ -268,7 +265,7 @@ class Cluster:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env=self.environment(),
+                env={**self.environment(), **(environment or {})},
             )
 
     def _must_run(self, part: str) -> None:
@@ -276,9 +273,6 @@ class Cluster:
         if process.poll() is not None:
             last = "\n".join(self.log(part).splitlines()[-20:])
             raise AssertionError(f"{part} ended with {process.returncode}:\n{last}")
-
-    def _skepd(self, *arguments: str) -> None:
-        subprocess.run([str(BIN / "skepd"), *arguments], check=True, capture_output=True)
 
 
 def service(name: str, *script: str, replicas: int = 1, **template: Any) -> Document:

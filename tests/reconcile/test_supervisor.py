@@ -41,7 +41,7 @@ async def test_what_runs_is_reported() -> None:
         assert supervisor.report() == [
             {
                 "name": "steady", "state": "Running", "since": "2026-01-01T00:00:00Z",
-                "restarts": 0, "lastError": "",
+                "restarts": 0, "lastError": "", "message": "",
             }
         ]  # fmt: skip
     assert supervisor.report()[0]["state"] == "Stopped"

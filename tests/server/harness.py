@@ -26,16 +26,21 @@ from api.pki.identity import Role
 from api.pki.tls import client_context, server_context
 from api.server import Settings, make_app, serve
 from api.server.audit import Audit
+from api.server.join import Note, note_nothing
+from api.server.listener import Listener
 from api.store.cache import Cache
 from api.store.contract import ABSENT, Store, Write
 from api.store.indexes import standard
 from api.store.keys import object_key
 from api.store.memory import MemoryStore
+from api.trust.trust import Trust
 from api.types import codec
 from api.types.kinds import NAMESPACE, TASK, Kind
 from api.types.meta import Metadata, Object
 from api.types.namespace import Namespace
 from api.types.task import Task, TaskSpec, TaskState, TaskStatus
+from api.vault.key import VaultKey
+from api.vault.vault import Vault
 
 CLUSTER = "6d1f2a90-0000-4000-8000-000000000001"
 
@@ -43,11 +48,15 @@ CLUSTER = "6d1f2a90-0000-4000-8000-000000000001"
 class Running:
     """A server that runs, and what is behind it."""
 
-    def __init__(self, store: Store, cache: Cache, authority: Authority, url: str) -> None:
+    def __init__(
+        self, store: Store, cache: Cache, authority: Authority, trust: Trust, listener: Listener
+    ) -> None:
         self.store = store
         self.cache = cache
         self.authority = authority
-        self.url = url
+        self.trust = trust
+        self.listener = listener
+        self.url = f"https://127.0.0.1:{listener.addresses[0][1]}"
 
     @property
     def port(self) -> int:
@@ -92,6 +101,7 @@ async def running_server(
     components: list[dict[str, Any]] | None = None,
     history: int = 100_000,
     audit: Audit | None = None,
+    note: Note = note_nothing,
 ) -> AsyncIterator[Running]:
     """A server with namespace `default`; all of it is gone at the end."""
     with TemporaryDirectory(prefix="skep-test-") as scratch:
@@ -102,24 +112,27 @@ async def running_server(
         follower = asyncio.create_task(cache.run(), name="cache")
         try:
             await cache.synced()
+            trust = Trust(store, Vault([VaultKey.new()]))
+            await trust.open(authority)
             app = make_app(
                 store=store,
                 cache=cache,
+                trust=trust,
                 cluster=CLUSTER,
                 components=lambda: components or [],
                 settings=settings or Settings(),
                 audit=audit,
+                note=note,
             )
-            tls = server_context(authority.issue("manager", Role.MANAGER))
-            runner = await serve(app, host="127.0.0.1", port=0, tls=tls)
+            tls = server_context(authority.issue("manager", Role.MANAGER), strangers=True)
+            listener = await serve(app, host="127.0.0.1", port=0, tls=tls)
             try:
-                port = runner.addresses[0][1]
-                running = Running(store, cache, authority, f"https://127.0.0.1:{port}")
+                running = Running(store, cache, authority, trust, listener)
                 if cache.get(NAMESPACE, "", "default") is None:
                     await running.put(Namespace(metadata=Metadata(name="default", uid="ns")))
                 yield running
             finally:
-                await runner.cleanup()
+                await listener.cleanup()
         finally:
             follower.cancel()
             with contextlib.suppress(asyncio.CancelledError):

@@ -40,9 +40,16 @@ async def test_older_tls_is_refused(server: Running) -> None:
 
 
 async def test_a_client_without_a_certificate_is_refused(server: Running) -> None:
+    """Everywhere but on the join path: see test_join.py."""
     nobody = ssl.create_default_context(cadata=server.authority.ca_pem)
-    with pytest.raises((aiohttp.ClientError, ssl.SSLError)):
-        await request(server, "GET", "//healthz", tls=nobody)
+    assert (await request(server, "GET", "//healthz", tls=nobody)).code == 401
+
+
+async def test_an_expired_certificate_is_refused(server: Running) -> None:
+    expired = client_context(server.authority.issue("admin", Role.ADMIN, days=-0.001))
+    async with Client(server.url, expired, patience=0) as client:
+        with pytest.raises(Unreachable, match="certificate"):
+            await client.version()
 
 
 async def test_a_certificate_of_another_cluster_is_refused(server: Running, tmp_path: Path) -> None:

@@ -1,0 +1,120 @@
+"""Who gets in at all: every path but one wants a certificate that still stands for somebody.
+
+TLS has checked that a certificate which was shown is the cluster's and has not expired. Here is
+checked that one was shown, except on the join path, and that the node it was given to is still
+one: a node's certificate carries the uid of its Node object, and is good while that is there.
+So a node that is removed is out at once, on every manager, and no list of the removed is kept.
+(A certificate without a uid was made with the authority's own key in hand; no node has one.)
+
+When a Node goes, the connections of its agent are cut, streams included. The same happens to
+connections whose certificate is of a root that is no longer trusted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from aiohttp import web
+from aiohttp.typedefs import Middleware
+
+from api.pki.identity import Identity, Role, identity_of, issuer_of, uid_of
+from api.server import status
+from api.server.paths import PREFIX
+from api.store.cache import DELETED, Cache, CacheEvent
+from api.trust.trust import Trust
+from api.types.kinds import NODE
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+JOIN = PREFIX + "join"
+_FEW = 64
+
+
+class _Guest(NamedTuple):
+    """One connection, and whose it is."""
+
+    transport: asyncio.Transport
+    name: str
+    uid: str
+    issuer: str
+
+
+class Entrance:
+    def __init__(self, cache: Cache, trust: Trust) -> None:
+        self._cache = cache
+        self._trust = trust
+        self._guests: dict[asyncio.Transport, _Guest] = {}
+        self._prune_at = _FEW  # connections end without a word: look after so many
+        self._stops = [
+            cache.listen(self._nodes_changed, kinds={NODE}),
+            trust.listen(self._trust_changed),
+        ]
+
+    def close(self) -> None:
+        for stop in self._stops:
+            stop()
+
+    def middleware(self) -> Middleware:
+        @web.middleware
+        async def enter(request: web.Request, handler: Handler) -> web.StreamResponse:
+            if request.path != JOIN:
+                self._admit(request)
+            return await handler(request)
+
+        return enter
+
+    def _admit(self, request: web.Request) -> None:
+        """Raises Failure 401."""
+        transport = request.transport
+        certificate = transport.get_extra_info("peercert") if transport is not None else None
+        if not certificate:
+            raise status.unauthorized(
+                "no certificate was shown, and this path wants one that this cluster's manager"
+                " issued; a machine gets one with `ctl join`"
+            )
+        identity = identity_of(certificate)
+        if identity is not None and not self._stands(identity, uid_of(certificate)):
+            raise status.unauthorized(
+                f"node {identity.name} was removed from the cluster, and its certificate with it;"
+                " to come back it must join anew with a token"
+            )
+        if transport is not None and transport not in self._guests:
+            self._note(transport, certificate, identity)
+
+    def _stands(self, identity: Identity, uid: str) -> bool:
+        if identity.role is not Role.NODE or not uid:
+            return True
+        item = self._cache.get(NODE, "", identity.name)
+        return item is not None and item.obj.metadata.uid == uid
+
+    # Those who are inside
+
+    def _note(
+        self,
+        transport: asyncio.Transport,
+        certificate: Mapping[str, Any],
+        identity: Identity | None,
+    ) -> None:
+        if len(self._guests) > self._prune_at:
+            self._guests = {t: guest for t, guest in self._guests.items() if not t.is_closing()}
+            self._prune_at = 2 * len(self._guests) + _FEW
+        name = identity.name if identity is not None and identity.role is Role.NODE else ""
+        self._guests[transport] = _Guest(
+            transport, name, uid_of(certificate), issuer_of(certificate)
+        )
+
+    def _nodes_changed(self, events: Sequence[CacheEvent]) -> None:
+        removed = {event.item.obj.metadata.uid for event in events if event.type == DELETED}
+        if removed:
+            self._cut(lambda guest: bool(guest.name) and guest.uid in removed)
+
+    def _trust_changed(self) -> None:
+        trusted = {authority.id for authority in self._trust.trusted}
+        self._cut(lambda guest: guest.issuer not in trusted)
+
+    def _cut(self, whom: Callable[[_Guest], bool]) -> None:
+        for guest in [guest for guest in self._guests.values() if whom(guest)]:
+            del self._guests[guest.transport]
+            guest.transport.abort()

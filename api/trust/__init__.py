@@ -1,0 +1,1 @@
+"""Whom the cluster trusts, as the store has it: its authority, its join tokens, its managers."""

@@ -1,0 +1,57 @@
+"""What is stored below `…/trust/`. Keys and secrets in it are sealed for the place they are at.
+
+authority            which root signs, and while one takes the other's place, which comes
+roots/<id>           a root's certificate and its sealed key
+tokens/<role>        a join token's sealed secret
+managers/<name>      a manager that lives, on a lease
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from api.store.keys import ROOT
+from api.types.meta import Struct
+
+TRUST = ROOT + "trust/"
+AUTHORITY = TRUST + "authority"
+ROOTS = TRUST + "roots/"
+TOKENS = TRUST + "tokens/"
+MANAGERS = TRUST + "managers/"
+
+
+class AuthorityRecord(Struct, kw_only=True):
+    current: str  # a root's id
+    next: str = ""  # the one that takes its place; it signs already
+    cross: str = ""  # the next one's certificate, vouched for by the current one; PEM
+    since: datetime  # of the last change
+
+
+class RootRecord(Struct, kw_only=True):
+    certificate: str  # PEM
+    key: bytes  # sealed; PEM
+    created: datetime
+
+
+class TokenRecord(Struct, kw_only=True):
+    secret: bytes  # sealed
+    created: datetime
+
+
+class ManagerRecord(Struct, kw_only=True):
+    url: str
+    since: datetime
+    signs: str  # the id of the root that signed its server certificate
+    trusts: list[str]  # ids of the roots it accepts
+
+
+def root_key(id: str) -> str:
+    return ROOTS + id
+
+
+def token_key(role: str) -> str:
+    return TOKENS + role
+
+
+def manager_key(name: str) -> str:
+    return MANAGERS + name

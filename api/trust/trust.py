@@ -1,0 +1,288 @@
+"""The cluster's trust, followed: what every manager signs with and accepts.
+
+The model: one list and one watch over `…/trust/` (`run`), as the cache does it for objects. What
+this manager writes it also takes in at once, so that who writes reads it; the watch then brings
+the same again, which changes nothing. A change that can't be used (a vault key is missing) leaves
+what was, and `problem` says why.
+
+Listeners are plain functions, called after every change.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import TypeVar
+
+import msgspec
+import structlog
+
+from api.pki.authority import Authority, mark
+from api.pki.errors import PkiError
+from api.pki.tokens import ROLES, JoinToken, new_secret
+from api.store.contract import ABSENT, Compacted, Conflict, Store, StoreError, Write
+from api.trust.records import (
+    AUTHORITY,
+    MANAGERS,
+    TRUST,
+    AuthorityRecord,
+    ManagerRecord,
+    RootRecord,
+    TokenRecord,
+    root_key,
+    token_key,
+)
+from api.vault.errors import VaultError
+from api.vault.vault import Vault
+
+T = TypeVar("T")
+
+_RETRY = 1.0  # seconds
+_log = structlog.get_logger("skep.trust")
+
+Clock = Callable[[], datetime]
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+class TrustError(Exception):
+    """What was asked of the cluster's trust can't be done as it stands; says why."""
+
+
+class Trust:
+    name = "trust"
+
+    def __init__(self, store: Store, vault: Vault, *, clock: Clock = _now) -> None:
+        self.problem = ""
+        self.clock = clock
+        self._store = store
+        self._vault = vault
+        self._values: dict[str, bytes] = {}
+        self._revisions: dict[str, int] = {}  # of the last change of each key, deletes included
+        self._revision = 0
+        self._roots: dict[str, Authority] = {}
+        self._record: AuthorityRecord | None = None
+        self._tokens: dict[str, str] = {}
+        self._listeners: list[Callable[[], None]] = []
+
+    async def open(self, authority: Authority | None = None) -> None:
+        """Read it, or make it where the cluster is new (with `authority`, else one made for it).
+
+        Raises StoreError, VaultError where this manager's key does not open what is stored.
+        """
+        await self._list()
+        if AUTHORITY not in self._values:
+            try:
+                await self._commit(self._beginnings(authority or Authority.generate()))
+                _log.info("made the cluster's authority", id=self.signing.id)
+            except Conflict:  # another manager was first: take what it made
+                await self._list()
+        if self.problem:
+            raise VaultError(self.problem)
+
+    async def run(self) -> None:
+        """Follow the store until cancelled."""
+        while True:
+            try:
+                changes = self._store.watch(TRUST, after=self._revision)
+                try:
+                    async for batch in changes:
+                        for change in batch:
+                            self._take(change.key, change.value, change.revision)
+                        if batch:
+                            self._revision = batch[-1].revision
+                            self._changed()
+                finally:
+                    await changes.aclose()
+            except Compacted:
+                await self._list()
+            except StoreError as error:
+                _log.warning("the store does not tell of changes now", error=str(error))
+                await asyncio.sleep(_RETRY)
+
+    def listen(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call it after every change; returns what ends that."""
+        self._listeners = [*self._listeners, callback]
+
+        def unsubscribe() -> None:
+            self._listeners = [one for one in self._listeners if one is not callback]
+
+        return unsubscribe
+
+    # The authority
+
+    @property
+    def record(self) -> AuthorityRecord:
+        if self._record is None:
+            raise TrustError("the cluster's authority is not there yet")
+        return self._record
+
+    @property
+    def signing(self) -> Authority:
+        """The root that signs new certificates."""
+        record = self.record
+        return self._roots[record.next or record.current]
+
+    @property
+    def trusted(self) -> list[Authority]:
+        """All roots whose certificates are accepted, the one that signs first."""
+        ids = [self.record.next, self.record.current]
+        return [self._roots[id] for id in ids if id]
+
+    @property
+    def bundle(self) -> str:
+        """Their certificates, PEM."""
+        return "".join(authority.ca_pem for authority in self.trusted)
+
+    @property
+    def mark(self) -> str:
+        """Another text, another bundle: what nodes compare theirs with."""
+        return mark(self.bundle)
+
+    async def rotate(self) -> Authority:
+        """Begin to put a new root in the current one's place. Raises TrustError, StoreError."""
+        record = self.record
+        if record.next:
+            raise TrustError(
+                f"root {record.current} is being replaced by {record.next} already; see how far"
+                " that is with `ctl ca status`"
+            )
+        made = Authority.generate(clock=self.clock)
+        changed = msgspec.structs.replace(
+            record, next=made.id, cross=self.signing.cross_sign(made), since=self.clock()
+        )
+        await self._commit([self._root_write(made), self._authority_write(changed)])
+        return made
+
+    async def finish_rotation(self) -> None:
+        """Drop the old root, its key with it. Only when nobody needs it. Raises StoreError."""
+        record = self.record
+        if not record.next:
+            return
+        changed = AuthorityRecord(current=record.next, since=self.clock())
+        await self._commit([self._authority_write(changed), Write(root_key(record.current), None)])
+
+    # Tokens
+
+    def token(self, role: str) -> JoinToken:
+        """The one that lets a machine join in this role (`worker`, `manager`)."""
+        return JoinToken(self.signing.digest, self._tokens[role])
+
+    async def rotate_token(self, role: str) -> JoinToken:
+        """A new one; the old one is good for nothing from now on. Raises StoreError."""
+        await self._commit([self._token_write(role, self._revisions.get(token_key(role), ABSENT))])
+        return self.token(role)
+
+    # Managers
+
+    @property
+    def managers(self) -> dict[str, ManagerRecord]:
+        """Those that live, by name."""
+        return {
+            key.removeprefix(MANAGERS): _decoded(value, ManagerRecord)
+            for key, value in sorted(self._values.items())
+            if key.startswith(MANAGERS)
+        }
+
+    @property
+    def vault_key(self) -> str:
+        """What a manager that joins needs, as text. Whoever has it and the store has all."""
+        return self._vault.key.text()
+
+    # Writing
+
+    def _beginnings(self, authority: Authority) -> list[Write]:
+        record = AuthorityRecord(current=authority.id, since=self.clock())
+        return [
+            Write(AUTHORITY, msgspec.json.encode(record), ABSENT),
+            self._root_write(authority),
+            *(self._token_write(role, ABSENT) for role in ROLES),
+        ]
+
+    def _authority_write(self, record: AuthorityRecord) -> Write:
+        return Write(AUTHORITY, msgspec.json.encode(record), self._revisions[AUTHORITY])
+
+    def _root_write(self, authority: Authority) -> Write:
+        key = root_key(authority.id)
+        record = RootRecord(
+            certificate=authority.ca_pem,
+            key=self._vault.seal(key, authority.private_pem().encode()),
+            created=self.clock(),
+        )
+        return Write(key, msgspec.json.encode(record), ABSENT)
+
+    def _token_write(self, role: str, expect: int) -> Write:
+        key = token_key(role)
+        sealed = self._vault.seal(key, new_secret().encode())
+        record = TokenRecord(secret=sealed, created=self.clock())
+        return Write(key, msgspec.json.encode(record), expect)
+
+    async def _commit(self, writes: Sequence[Write]) -> None:
+        revision = await self._store.commit(writes)
+        for write in writes:
+            self._take(write.key, write.value, revision)
+        self._changed()
+
+    # Reading
+
+    async def _list(self) -> None:
+        page = await self._store.list(TRUST)
+        there = {item.key for item in page.items}
+        for key in [key for key in self._values if key not in there]:
+            self._take(key, None, page.revision)
+        for item in page.items:
+            self._take(item.key, item.value, item.revision)
+        self._revision = page.revision
+        self._changed()
+
+    def _take(self, key: str, value: bytes | None, revision: int) -> None:
+        if revision < self._revisions.get(key, 0):
+            return
+        self._revisions[key] = revision
+        if value is None:
+            self._values.pop(key, None)
+        else:
+            self._values[key] = value
+
+    def _changed(self) -> None:
+        try:
+            self._understand()
+            self.problem = ""
+        except (VaultError, PkiError, msgspec.MsgspecError) as error:
+            self.problem = str(error)
+            _log.error(
+                "the cluster's trust can't be read; going on with what was", error=str(error)
+            )
+        for callback in self._listeners:
+            callback()
+
+    def _understand(self) -> None:
+        if AUTHORITY not in self._values:
+            return
+        record = _decoded(self._values[AUTHORITY], AuthorityRecord)
+        ids = [id for id in (record.current, record.next) if id]
+        roots = {id: self._root(id, record) for id in ids}
+        tokens = {role: self._secret(role) for role in ROLES}
+        self._record, self._roots, self._tokens = record, roots, tokens
+
+    def _root(self, id: str, record: AuthorityRecord) -> Authority:
+        key = root_key(id)
+        stored = _decoded(self._values[key], RootRecord)
+        return Authority.from_pem(
+            stored.certificate,
+            self._vault.open(key, stored.key).decode(),
+            cross_pem=record.cross if id == record.next else "",
+            clock=self.clock,
+        )
+
+    def _secret(self, role: str) -> str:
+        key = token_key(role)
+        stored = _decoded(self._values[key], TokenRecord)
+        return self._vault.open(key, stored.secret).decode()
+
+
+def _decoded(value: bytes, type: type[T]) -> T:
+    return msgspec.json.decode(value, type=type)
