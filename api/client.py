@@ -53,6 +53,7 @@ from api.types.join import (
     RenewRequest,
     Sign,
     TokenReply,
+    UserCertificateRequest,
 )
 from api.types.kinds import BY_NAME, Kind
 from api.types.meta import API_VERSION
@@ -341,6 +342,15 @@ class Client:
         """Our next certificate, for the key of a certificate request."""
         body = msgspec.json.encode(RenewRequest(request=request))
         raw = await self._bytes("POST", f"{_BASE}/certificate", body=body)
+        return msgspec.json.decode(raw, type=RenewReply)
+
+    async def user_certificate(
+        self, name: str, request: str, *, days: float, withdraw: bool = False
+    ) -> RenewReply:
+        """A user's certificate, for the key of a certificate request. Raises ApiError 404."""
+        wanted = UserCertificateRequest(request=request, days=days, withdraw=withdraw)
+        path = f"{_BASE}/users/{quote(name, safe='')}/certificate"
+        raw = await self._bytes("POST", path, body=msgspec.json.encode(wanted), repeatable=False)
         return msgspec.json.decode(raw, type=RenewReply)
 
     async def token(self, role: str, *, rotate: bool = False) -> str:

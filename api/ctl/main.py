@@ -25,7 +25,7 @@ from api.ctl.session import Session, global_options
 _SECTIONS: dict[str, tuple[str, ...]] = {
     "Declare": ("apply", "diff", "delete", "create", "edit", "label", "annotate"),
     "See": ("status", "get", "describe", "events", "logs"),
-    "Set up": ("init", "join", "token", "ca"),
+    "Set up": ("init", "join", "token", "ca", "user"),
     "Act": ("scale", "restart", "exec", "wait", "node"),
     "Know": ("explain", "context", "completion", "version"),
 }

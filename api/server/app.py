@@ -40,6 +40,7 @@ from api.server.payloads import Payloads
 from api.server.resources import Clock, Resources, utc_now
 from api.server.statuses import Statuses
 from api.server.streams import Streams
+from api.server.users import Users
 from api.server.watch import QUEUE_BYTES, Watches
 from api.store.cache import Cache
 from api.store.contract import Store
@@ -103,7 +104,8 @@ class Server:
             clock=clock,
         )
         self.entrance = Entrance(cache, trust)
-        self.authority = AuthorityHandlers(trust, joins, cache)
+        users = Users(store, cache, resources, trust)
+        self.authority = AuthorityHandlers(trust, joins, users, cache)
         self.handlers = Handlers(
             store=store,
             cache=cache,
@@ -219,6 +221,7 @@ def make_app(
     app.router.add_get(JOIN, authority.offer)
     app.router.add_post(JOIN, authority.join)
     app.router.add_post(PREFIX + "certificate", authority.renew)
+    app.router.add_post(PREFIX + "users/{name}/certificate", admins(authority.certify))
     app.router.add_get(PREFIX + "tokens/{role}", admins(authority.token))
     app.router.add_post(PREFIX + "tokens/{role}/rotate", admins(authority.rotate_token))
     app.router.add_get(PREFIX + "authority", readers(authority.status))

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from aiohttp import web
 
-from api.pki.identity import Identity, Role, identity_of
+from api.pki.identity import Identity, Role, identity_of, uid_of
 from api.server import roles, status
 from api.server.paths import Target
 from api.store.cache import Cache
@@ -64,8 +64,7 @@ def _grants(cache: Cache, identity: Identity, certificate: Mapping[str, Any]) ->
             f"user {identity.name} does not exist any more; ask an admin for another context file"
         )
     user: User = item.obj
-    serial = str(certificate.get("serialNumber", "")).lower().lstrip("0")
-    if all(known.serial != serial for known in user.status.certificates):
+    if not user.status.holder or uid_of(certificate) != user.status.holder:
         raise status.unauthorized(
             f"this certificate of user {identity.name} was withdrawn; ask an admin for another"
             " context file"

@@ -13,23 +13,33 @@ from api.pki.tokens import ROLES
 from api.server import requests, status
 from api.server.auth import identify
 from api.server.join import Joins
+from api.server.users import Users
 from api.store.cache import Cache
 from api.trust.progress import progress
 from api.trust.trust import Trust, TrustError
-from api.types.join import AuthorityStatus, JoinRequest, RenewRequest, RootStatus, TokenReply
+from api.types.join import (
+    AuthorityStatus,
+    JoinRequest,
+    RenewRequest,
+    RootStatus,
+    TokenReply,
+    UserCertificateRequest,
+)
 from api.types.kinds import NODE
 
 JSON = "application/json"
 _MAX_BODY = 64 * 1024  # a request, a token and labels have a few
 _JOIN_SECONDS = 10.0  # for a stranger's request to arrive
 _JOIN = msgspec.json.Decoder(JoinRequest)
+_CERTIFY = msgspec.json.Decoder(UserCertificateRequest)
 _RENEW = msgspec.json.Decoder(RenewRequest)
 
 
 class AuthorityHandlers:
-    def __init__(self, trust: Trust, joins: Joins, cache: Cache) -> None:
+    def __init__(self, trust: Trust, joins: Joins, users: Users, cache: Cache) -> None:
         self._trust = trust
         self._joins = joins
+        self._users = users
         self._cache = cache
 
     async def offer(self, request: web.Request) -> web.Response:
@@ -45,13 +55,19 @@ class AuthorityHandlers:
     async def renew(self, request: web.Request) -> web.Response:
         """Who shows a certificate gets the same holder's next one. Raises Failure."""
         caller = identify(request)
-        if caller.identity.role not in (Role.NODE, Role.ADMIN):
+        if caller.identity.role not in (Role.NODE, Role.ADMIN, Role.USER):
             raise status.forbidden(
                 f"{caller} can't renew its certificate here; an admin issues another one"
             )
         body = await requests.body(request, _MAX_BODY, _JOIN_SECONDS)
         wanted: RenewRequest = requests.decoded(_RENEW, body)
         return _answer(self._joins.renew(caller.identity, _shown(request), wanted.request))
+
+    async def certify(self, request: web.Request) -> web.Response:
+        """A user's certificate."""
+        body = await requests.body(request, _MAX_BODY, _JOIN_SECONDS)
+        wanted: UserCertificateRequest = requests.decoded(_CERTIFY, body)
+        return _answer(await self._users.certify(request.match_info["name"], wanted))
 
     async def token(self, request: web.Request) -> web.Response:
         role = _role(request)

@@ -6,8 +6,9 @@ one: a node's certificate carries the uid of its Node object, and is good while 
 So a node that is removed is out at once, on every manager, and no list of the removed is kept.
 (A certificate without a uid was made with the authority's own key in hand; no node has one.)
 
-When a Node goes, the connections of its agent are cut, streams included. The same happens to
-connections whose certificate is of a root that is no longer trusted.
+When a Node goes, the connections of its agent are cut, streams included. The same happens to those
+of a user whose rights or certificates are changed, since what is held open was allowed by the old
+ones, and to connections whose certificate is of a root that is no longer trusted.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from api.server import status
 from api.server.paths import PREFIX
 from api.store.cache import DELETED, Cache, CacheEvent
 from api.trust.trust import Trust
-from api.types.kinds import NODE
+from api.types.kinds import NODE, USER
+from api.types.user import User
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -36,7 +38,7 @@ class _Guest(NamedTuple):
     """One connection, and whose it is."""
 
     transport: asyncio.Transport
-    name: str
+    identity: Identity | None
     uid: str
     issuer: str
 
@@ -49,6 +51,7 @@ class Entrance:
         self._prune_at = _FEW  # connections end without a word: look after so many
         self._stops = [
             cache.listen(self._nodes_changed, kinds={NODE}),
+            cache.listen(self._users_changed, kinds={USER}),
             trust.listen(self._trust_changed),
         ]
 
@@ -100,15 +103,24 @@ class Entrance:
         if len(self._guests) > self._prune_at:
             self._guests = {t: guest for t, guest in self._guests.items() if not t.is_closing()}
             self._prune_at = 2 * len(self._guests) + _FEW
-        name = identity.name if identity is not None and identity.role is Role.NODE else ""
         self._guests[transport] = _Guest(
-            transport, name, uid_of(certificate), issuer_of(certificate)
+            transport, identity, uid_of(certificate), issuer_of(certificate)
         )
 
     def _nodes_changed(self, events: Sequence[CacheEvent]) -> None:
         removed = {event.item.obj.metadata.uid for event in events if event.type == DELETED}
         if removed:
-            self._cut(lambda guest: bool(guest.name) and guest.uid in removed)
+            self._cut(lambda guest: _is(guest, Role.NODE) and guest.uid in removed)
+
+    def _users_changed(self, events: Sequence[CacheEvent]) -> None:
+        names = {
+            event.item.name
+            for event in events
+            if event.type == DELETED
+            or (event.old is not None and _lost(event.old.obj, event.item.obj))
+        }
+        if names:
+            self._cut(lambda guest: guest.identity in {Identity(Role.USER, name) for name in names})
 
     def _trust_changed(self) -> None:
         trusted = {authority.id for authority in self._trust.trusted}
@@ -118,3 +130,16 @@ class Entrance:
         for guest in [guest for guest in self._guests.values() if whom(guest)]:
             del self._guests[guest.transport]
             guest.transport.abort()
+
+
+def _is(guest: _Guest, role: Role) -> bool:
+    return guest.identity is not None and guest.identity.role is role
+
+
+def _lost(before: User, after: User) -> bool:
+    """Whether what was allowed may not be any more."""
+    return (
+        before.spec.grants != after.spec.grants
+        or before.status.holder not in ("", after.status.holder)
+        or after.metadata.deletion_timestamp is not None
+    )

@@ -218,14 +218,11 @@ def _user_grants(obj: Document, now: datetime) -> str:
     return names(said) if said else NONE
 
 
-def _certificates(obj: Document) -> list[Document]:
-    return list(field(obj, "status", "certificates") or [])
-
-
 def _user_expiry(obj: Document, now: datetime) -> str:
-    ends = [moment(each.get("expires")) for each in _certificates(obj)]
-    last = max((end for end in ends if end is not None), default=None)
-    return NONE if last is None else duration((last - now).total_seconds())
+    end = moment(field(obj, "status", "expires"))
+    if end is None:
+        return NONE
+    return "expired" if end <= now else duration((end - now).total_seconds())
 
 
 def _secret_sizes(obj: Document) -> dict[str, int]:
@@ -302,8 +299,7 @@ COLUMNS: Final[Mapping[str, tuple[Column, ...]]] = {
     "User": (
         _NAME,
         Column("GRANTS", _user_grants, shrinks=True, description="Roles, and where they are good."),
-        Column("CERTIFICATES", lambda obj, now: str(len(_certificates(obj)))),
-        Column("EXPIRES", _user_expiry, description="When the last of its certificates ends."),
+        Column("EXPIRES", _user_expiry, description="When its newest certificate ends."),
         _AGE,
     ),
     "Service": (

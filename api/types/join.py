@@ -47,6 +47,12 @@ class RenewReply(Struct, kw_only=True):
     trust: str
 
 
+class UserCertificateRequest(Struct, kw_only=True):
+    request: str  # a certificate request, PEM; only its public key counts
+    days: float = 365.0
+    withdraw: bool = False  # the user's other certificates
+
+
 class Sign(Struct, kw_only=True):
     """What a manager answers to a heartbeat."""
 

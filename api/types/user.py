@@ -25,14 +25,9 @@ class UserSpec(Struct, kw_only=True):
     grants: list[Grant] = []
 
 
-class IssuedCertificate(Struct, kw_only=True):
-    serial: str = ""  # hexadecimal
-    issued: datetime | None = None
-    expires: datetime | None = None
-
-
 class UserStatus(Struct, kw_only=True):
-    certificates: list[IssuedCertificate] = []
+    holder: str = ""  # what its certificates carry; another one withdraws them all
+    expires: datetime | None = None  # when the newest certificate ends
 
 
 class User(Object, kw_only=True):

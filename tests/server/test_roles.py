@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
-from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from api.client import ApiError, Client
+from api.client import ApiError, Client, ClientError
+from api.pki.credentials import Credentials
 from api.pki.identity import Role
+from api.pki.requests import new_request
 from api.pki.tls import client_context
 from api.server.paths import Target
 from api.server.roles import allowed, refusal
@@ -24,7 +26,7 @@ from api.types.kinds import (
 )
 from api.types.meta import Metadata
 from api.types.namespace import Namespace
-from api.types.user import Grant, IssuedCertificate, User, UserSpec, UserStatus
+from api.types.user import Grant, User, UserSpec
 from tests.server.harness import Running, config, secret, service, task
 
 VERBS = ("get", "list", "create", "update", "patch", "delete")
@@ -92,23 +94,20 @@ def test_a_refusal_says_who_what_and_what_instead() -> None:
 # On a server
 
 
-async def user(server: Running, name: str, *grants: Grant, known: bool = True) -> Client:
-    """A client of a user with these grants; its certificate is one that the server knows."""
-    from cryptography import x509
-
-    credentials = server.authority.issue(name, Role.USER)
-    certificate = x509.load_pem_x509_certificate(credentials.cert_pem.encode())
-    issued = IssuedCertificate(
-        serial=f"{certificate.serial_number:x}", expires=datetime.now(UTC) + timedelta(days=1)
-    )
+async def user(server: Running, name: str, *grants: Grant) -> Client:
+    """A client of a user with these grants."""
     await server.put(
-        User(
-            metadata=Metadata(name=name, uid=f"uid-{name}"),
-            spec=UserSpec(grants=list(grants)),
-            status=UserStatus(certificates=[issued] if known else []),
-        )
+        User(metadata=Metadata(name=name, uid=f"uid-{name}"), spec=UserSpec(grants=list(grants)))
     )
+    async with server.client() as admin:
+        credentials = await certificate(admin, name)
     return Client(server.url, client_context(credentials), patience=0)
+
+
+async def certificate(admin: Client, name: str, *, withdraw: bool = False) -> Credentials:
+    key, request = new_request()
+    reply = await admin.user_certificate(name, request, days=1, withdraw=withdraw)
+    return Credentials(cert_pem=reply.certificate, key_pem=key, ca_pem=reply.trust)
 
 
 async def refused(attempt: object) -> str:
@@ -198,9 +197,56 @@ async def test_rights_change_and_end_with_the_next_request(server: Running, admi
         assert "was withdrawn" in await refused(sam.list(SERVICE))
 
 
-async def test_a_certificate_that_the_user_does_not_list_is_refused(server: Running) -> None:
-    async with await user(server, "sam", Grant(role="admin"), known=False) as sam:
-        assert "was withdrawn" in await refused(sam.list(SERVICE))
+async def test_a_certificate_that_was_not_issued_for_the_user_is_refused(server: Running) -> None:
+    async with await user(server, "sam", Grant(role="admin")):
+        tls = client_context(server.authority.issue("sam", Role.USER))
+        async with Client(server.url, tls, patience=0) as other:
+            assert "was withdrawn" in await refused(other.list(SERVICE))
+
+
+async def test_withdrawing_leaves_only_the_newest_certificate(
+    server: Running, admin: Client
+) -> None:
+    async with await user(server, "sam", Grant(role="viewer")) as sam:
+        second = await certificate(admin, "sam")
+        async with Client(server.url, client_context(second), patience=0) as elsewhere:
+            await elsewhere.list(SERVICE)
+            await sam.list(SERVICE)
+            third = await certificate(admin, "sam", withdraw=True)
+            for old in (sam, elsewhere):
+                assert "was withdrawn" in await refused(old.list(SERVICE))
+        async with Client(server.url, client_context(third), patience=0) as newest:
+            await newest.list(SERVICE)
+
+
+async def test_what_is_held_open_ends_with_the_rights_it_was_opened_with(
+    server: Running, admin: Client
+) -> None:
+    async with await user(server, "sam", Grant(role="viewer")) as sam:
+        changes = sam.watch(SERVICE, resource_version="0")
+        await admin.create(service())
+        async with asyncio.timeout(20):
+            await anext(changes)
+            await admin.patch(USER, "", "sam", {"spec": {"grants": []}})
+            await admin.create(service("second"))
+            with pytest.raises(ClientError):
+                await anext(changes)
+
+
+async def test_a_user_renews_its_own_certificate(server: Running) -> None:
+    async with await user(server, "sam", Grant(role="viewer")) as sam:
+        key, wanted = new_request()
+        reply = await sam.renew(wanted)
+        tls = client_context(Credentials(reply.certificate, key, reply.trust))
+        async with Client(server.url, tls, patience=0) as renewed:
+            await renewed.list(SERVICE)
+
+
+async def test_only_admins_issue_certificates(server: Running, admin: Client) -> None:
+    async with await user(server, "sam", Grant(role="operator")) as sam:
+        await refused(certificate(sam, "sam"))
+    with pytest.raises(ApiError, match="user nobody does not exist"):
+        await certificate(admin, "nobody")
 
 
 async def test_a_user_grants_nothing_to_itself(server: Running) -> None:
