@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
+import signal
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -130,6 +132,23 @@ def report(bench: str, rows: Sequence[Row], versions: dict[str, str], *, quick: 
         ),
         flush=True,
     )
+
+
+@contextlib.contextmanager
+def profiled(pid: int, into: Path | None) -> Iterator[None]:
+    """Within: py-spy samples the process; at the end the file has `frame;frame… count` lines."""
+    if into is None:
+        yield
+        return
+    into.parent.mkdir(parents=True, exist_ok=True)
+    program = str(Path(sys.executable).parent / "py-spy")
+    command = [program, "record", "-p", str(pid), "-f", "raw", "-r", "200", "-o", str(into)]
+    sampler = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        yield
+    finally:
+        sampler.send_signal(signal.SIGINT)  # py-spy writes what it has
+        sampler.wait(60)
 
 
 def version_of(*command: str) -> str:

@@ -31,7 +31,7 @@ from typing import Any
 
 import local
 import uvloop
-from measure import Row, Usage, report, row, say, version_of
+from measure import Row, Usage, profiled, report, row, say, version_of
 
 from api.client import Client, ClientError
 from api.context import load
@@ -182,26 +182,11 @@ async def cluster(nodes: int, options: argparse.Namespace) -> AsyncIterator[Clus
 
 @contextlib.contextmanager
 def profile(into: Path | None, machine: local.Cluster) -> Iterator[None]:
-    """Within: stacks are sampled, and written as `frame;frame… count` at the end."""
-    if into is None:
+    """Within: the manager's and the agents' stacks are sampled, into files of that directory."""
+    with contextlib.ExitStack() as stack:
+        for name, process in machine.processes.items() if into is not None else ():
+            stack.enter_context(profiled(process.pid, into / f"{name}.raw" if into else None))
         yield
-        return
-    into.mkdir(parents=True, exist_ok=True)
-    samplers = [
-        machine.start(
-            f"profile-{name}",
-            *(str(local.BIN / "py-spy"), "record", "-p", str(process.pid)),
-            *("-o", str(into.absolute() / f"{name}.raw"), "-f", "raw", "-r", "200"),
-        )
-        for name, process in list(machine.processes.items())
-    ]
-    try:
-        yield
-    finally:
-        for sampler in samplers:
-            sampler.send_signal(signal.SIGINT)  # py-spy writes what it has
-        for sampler in samplers:
-            sampler.wait(30)
 
 
 async def ready(client: Client) -> None:

@@ -144,7 +144,9 @@ def _who(request: web.Request) -> str:
 
 
 def _log_line(request: web.Request, id: str, who: str, code: int, seconds: float) -> None:
-    _log.info(
+    # Reading that went well is most of what happens, and a line costs as much as the answer.
+    log = _log.debug if request.method in ("GET", "HEAD") and code < 400 else _log.info
+    log(
         "request",
         id=id,
         method=request.method,
