@@ -23,6 +23,7 @@ from api.server.audit import Audit
 from api.server.auth import (
     CACHE,
     authorize,
+    authorize_applying,
     authorize_contents,
     authorize_reading,
     identify,
@@ -206,7 +207,9 @@ def make_app(
         return handle
 
     async def apply(request: web.Request) -> web.StreamResponse:
-        return await handlers.apply(request, identify(request))
+        caller = identify(request)
+        authorize_applying(caller)
+        return await handlers.apply(request, caller)
 
     def admins(handler: Handler) -> Handler:
         """For those who may do everything."""

@@ -96,6 +96,12 @@ def authorize_reading(caller: Caller) -> None:
         raise status.forbidden(f"{caller} may not read this: it takes a role for the whole cluster")
 
 
+def authorize_applying(caller: Caller) -> None:
+    """Whether anything could be applied at all, before a set is read. Raises Failure 403."""
+    if not any(grant.role != "viewer" for grant in caller.grants):
+        raise status.forbidden(f"{caller} may not apply anything")
+
+
 def authorize_contents(cache: Cache, caller: Caller, method: str, target: Target) -> None:
     """Deleting a namespace deletes what is in it, so that has to be allowed too.
 

@@ -56,6 +56,7 @@ class Running:
         self.authority = authority
         self.trust = trust
         self.listener = listener
+        self.routes: list[tuple[str, str]] = []  # method (or *) and path, as the server has them
         self.url = f"https://127.0.0.1:{listener.addresses[0][1]}"
 
     @property
@@ -128,6 +129,11 @@ async def running_server(
             listener = await serve(app, host="127.0.0.1", port=0, tls=tls)
             try:
                 running = Running(store, cache, authority, trust, listener)
+                running.routes = [
+                    (route.method, route.resource.canonical)
+                    for route in app.router.routes()
+                    if route.resource is not None
+                ]
                 if cache.get(NAMESPACE, "", "default") is None:
                     await running.put(Namespace(metadata=Metadata(name="default", uid="ns")))
                 yield running
