@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import os
+import re
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import click
 
-from api.ctl.errors import CtlError, NotFound
+from api.ctl.errors import CtlError, NotFound, Usage
 from api.ctl.session import Session, verb
 from api.ctl.suggestions import contexts
 from api.ctl.table import Table
@@ -19,6 +20,9 @@ from api.ctl.table import Table
 if TYPE_CHECKING:
     from api.client import Client
     from api.context import Context, ContextFile
+
+
+_NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?\Z")
 
 
 @click.group("context")
@@ -148,7 +152,13 @@ def delete(session: Session, name: str) -> None:
 @click.argument("what", type=click.Choice(["namespace", "server"]))
 @click.argument("value")
 def set_(session: Session, what: str, value: str) -> None:
-    """Change the namespace or the server of the current context (or that of --context)."""
+    """Change the namespace or the server of the current context (or that of --context).
+
+    \b
+    ctl context set namespace shop
+    ctl context set server https://10.0.0.1:7443,https://10.0.0.2:7443
+    """
+    _check(what, value)
     with _file(write=True) as file:
         name = _known(file, session.context_name)
         setattr(file.contexts[name], what, value)
@@ -204,11 +214,21 @@ async def renewed(session: Session, client: Client) -> None:
     key, request = new_request()
     reply = await client.renew(request)
     with _file(write=True) as file:
-        name = _known(file, session.context_name or os.environ.get("SKEP_CONTEXT", ""))
+        name = _known(file, session.context_name)
         context = file.contexts[name]
         context.ca, context.cert, context.key = reply.trust, reply.certificate, key
     client.use(client_context(context.credentials()))
     session.output.note(f"context/{name} has a new certificate")
+
+
+def _check(what: str, value: str) -> None:
+    """Raises Usage, before a context is kept that no verb can use."""
+    if what == "namespace" and not _NAMESPACE.match(value):
+        raise Usage(f"{value!r} can't name a namespace", "write a-z, 0-9 and -, at most 63")
+    for url in value.split(",") if what == "server" else ():
+        parts = urlsplit(url.strip())
+        if parts.scheme != "https" or not parts.hostname:
+            raise Usage(f"{url!r} is not a manager's address", "write https://HOST:7443")
 
 
 for _command in (list_, use, import_, show, set_, delete, export, renew):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from api.ctl.errors import CtlError, Usage
+from api.ctl.errors import Conflict, CtlError, Usage
 from api.ctl.output import Output
 from api.ctl.payload import Sources, encoded, gather, texts
 from api.ctl.resources import pairs
@@ -186,14 +186,37 @@ def _create(session: Session, kind: Kind, document: Document, dry_run: bool, rep
     trial = " (dry run)" if dry_run else ""
 
     async def work(client: Client) -> None:
-        if replace:
-            applied = await client.apply([document], dry_run=dry_run)
-            session.output.data(f"{title} {applied.items[0].result}{trial}")
-        else:
+        from api.client import ApiError
+
+        try:
             await client.create(document, dry_run=dry_run)
-            session.output.data(f"{title} created{trial}")
+        except ApiError as error:
+            if error.reason != "AlreadyExists":
+                raise
+            if replace:
+                changed = await _replace(client, kind, document, dry_run)
+                result = "configured" if changed else "unchanged"
+                session.output.data(f"{title} {result}{trial}")
+                return
+            hint = "" if kind is NAMESPACE else "--replace makes these its keys"
+            raise Conflict(f"{title} exists already", hint) from None
+        session.output.data(f"{title} created{trial}")
 
     session.run(work)
+
+
+async def _replace(client: Client, kind: Kind, document: Document, dry_run: bool) -> bool:
+    """Its keys become these; what else it has stays. Whether that changed anything."""
+    metadata = document["metadata"]
+    live = await client.get(kind, metadata.get("namespace", ""), metadata["name"])
+    labels = {**live["metadata"].get("labels", {}), **metadata.get("labels", {})}
+    wanted = {**document, "metadata": {**live["metadata"], "labels": labels}}
+    if "type" in live:
+        wanted.setdefault("type", live["type"])
+    written = await client.replace(wanted, dry_run=dry_run)
+    fields = ("data", "binaryData", "type", "status")
+    before, after = ([obj.get(field) for field in fields] for obj in (live, written))
+    return before != after or labels != live["metadata"].get("labels", {})
 
 
 def _read_stdin() -> bytes:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import yaml
 
-from api.ctl.errors import CtlError, Usage
+from api.ctl.errors import CtlError, Invalid, Usage
 from api.ctl.patches import declared, merge_patch
 from api.ctl.resources import Target, named
 from api.ctl.session import Session, verb
@@ -45,29 +45,49 @@ def command(session: Session, what: tuple[str, ...]) -> None:
             "a secret's values can't be read back, so it can't be edited",
             f"ctl create secret {found[0].name} --replace --from-file=KEY=PATH",
         )
-    namespace = session.namespace
-    target = found[0]
+    target, namespace = found[0], session.namespace
     live: Document = session.run(lambda client: client.get(target.kind, namespace, target.name))
     before = declared(live)
     text = _HEAD + str(yaml.safe_dump(before, sort_keys=False, allow_unicode=True))
+    reasons: list[str] = []
     while True:
         edited = _in_editor(text)
-        if not _content(edited) or edited == text:
+        if not _content(edited) or (edited == text and not reasons):
             session.output.data(f"{target} unchanged")
             return
-        obj, problems = _read(edited, namespace)
-        if obj is None:
-            text = _with_reasons(edited, problems)
-            continue
-        patch = merge_patch(before, obj)
-        if not patch:
-            session.output.data(f"{target} unchanged")
-            return
-        refused = session.run(lambda client, p=patch: _write(client, target, live, p))  # type: ignore[misc]
-        if not refused:
-            session.output.data(f"{target} edited")
-            return
-        text = _with_reasons(edited, refused)
+        if edited == text:  # closed as it was opened: the user gives up
+            kept = _kept(edited)
+            raise Invalid(f"{target} unchanged; your text is kept in {kept}", lines=reasons)
+        obj, reasons = _read(edited, live)
+        if obj is not None:
+            patch = merge_patch(before, obj)
+            if not patch:
+                session.output.data(f"{target} unchanged")
+                return
+            reasons = _written(session, target, live, patch, edited)
+            if not reasons:
+                session.output.data(f"{target} edited")
+                return
+        text = _with_reasons(edited, reasons)
+
+
+def _written(
+    session: Session, target: Target, live: Document, patch: Document, edited: str
+) -> list[str]:
+    """Write it: what the server says against it, nothing when it is done. Raises CtlError."""
+    try:
+        return session.run(lambda client: _write(client, target, live, patch))
+    except CtlError as error:
+        error.hint = f"your text is kept in {_kept(edited)}; `ctl edit {target}` begins anew"
+        raise
+
+
+def _kept(text: str) -> Path:
+    """A file that only this user can read, so that no work is lost."""
+    handle, name = tempfile.mkstemp(prefix="ctl-edit-", suffix=".yaml")
+    with os.fdopen(handle, "w") as file:
+        file.write(_content(text))
+    return Path(name)
 
 
 async def _write(client: Client, target: Target, live: Document, patch: Document) -> list[str]:
@@ -86,16 +106,27 @@ async def _write(client: Client, target: Target, live: Document, patch: Document
     return []
 
 
-def _read(text: str, namespace: str) -> tuple[Document | None, list[str]]:
-    """The one object in the text, or what is wrong with it."""
+def _read(text: str, live: Document) -> tuple[Document | None, list[str]]:
+    """The object in the text, or what is wrong with it."""
     from api import manifest
 
+    namespace = live["metadata"].get("namespace", "")
     loaded = manifest.load([manifest.source("edited", text.encode())], namespace=namespace)
     if loaded.problems:
         return None, [str(problem) for problem in loaded.problems]
     if len(loaded.objects) != 1:
         return None, [f"there must be one object, not {len(loaded.objects)}"]
-    return loaded.objects[0], []
+    obj = loaded.objects[0]
+    if _identity(obj, namespace) != _identity(live, namespace):
+        kind, name = live["kind"], live["metadata"]["name"]
+        words = f"kind, metadata.name and metadata.namespace must stay: this is {kind} {name}"
+        return None, [words]
+    return obj, []
+
+
+def _identity(obj: Document, namespace: str) -> tuple[str, str, str]:
+    metadata = obj["metadata"]
+    return obj["kind"], metadata.get("namespace") or namespace, metadata["name"]
 
 
 def _in_editor(text: str) -> str:

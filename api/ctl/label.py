@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from api.client import Client
 
 _EXAMPLES = """
+
     \b
     ctl {verb} node worker-1 zone=a
     ctl {verb} service/web team=shop --overwrite

@@ -82,7 +82,8 @@ async def _empty(output: Output, client: Client, nodes: Sequence[str], timeout: 
         counts = ", ".join(f"{len(tasks)} on {name}" for name, tasks in left.items() if tasks)
         raise TimedOut(
             f"not empty within {timeout:g} s: tasks still run ({counts})",
-            "`ctl describe node NAME` shows them",
+            "a task leaves when another runs in its place: `ctl get tasks -A` says what those"
+            " wait for",
         ) from None
 
 
@@ -92,7 +93,7 @@ async def _until_empty(output: Output, client: Client, name: str, live: set[str]
     live.update(task["metadata"]["uid"] for task in listing.items if _live(task))
     if not live:
         return
-    output.note(f"node/{name}: {len(live)} tasks to move")
+    output.note(f"node/{name}: {len(live)} task{'s' if len(live) != 1 else ''} to move")
     changes = client.watch(
         TASK, "", resource_version=listing.resource_version, field_selector=fields
     )

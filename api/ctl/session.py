@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from api.ctl.errors import Conflict, CtlError, Invalid, NotFound, Unreachable
+from api.ctl.errors import Conflict, CtlError, Invalid, NotFound, Unreachable, Usage
 from api.ctl.output import Output
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class Session:
 
     def __init__(self, output: Output) -> None:
         self.output = output
-        self.context_name = ""
+        self.context_name = os.environ.get("SKEP_CONTEXT", "")
         self.given_namespace = ""
         self.server = ""
         self.verbose = False
@@ -42,7 +42,7 @@ class Session:
         from api.context import ContextError, load
 
         try:
-            chosen = load().select(self.context_name or os.environ.get("SKEP_CONTEXT", ""))
+            chosen = load().select(self.context_name)
         except ContextError as error:
             raise CtlError(str(error)) from None
         if self.server:
@@ -67,7 +67,11 @@ class Session:
             from api.client import ApiError, ClientError
 
         try:
-            async with self.context.client() as client:
+            try:
+                made = self.context.client()
+            except ClientError as error:
+                raise Usage(str(error), "give --server, or `ctl context set server URL`") from None
+            async with made as client:
                 try:
                     return await _singly(work(client))
                 except ApiError as error:

@@ -30,7 +30,7 @@ async def _show(session: Session, client: Client) -> None:
     services = (await client.list(SERVICE)).items
     tasks = (await client.list(TASK)).items
     components = await client.components()
-    problems = [*_of_parts(components), *_of_nodes(nodes), *_of_services(services)]
+    problems = [*_of_parts(components), *_of_nodes(nodes), *_of_services(services, tasks)]
 
     ready = sum(condition(node, "Ready").get("status") == "True" for node in nodes)
     up = sum(condition(each, "Available").get("status") == "True" for each in services)
@@ -75,13 +75,31 @@ def _of_nodes(nodes: list[Document]) -> list[str]:
     ]
 
 
-def _of_services(services: list[Document]) -> list[str]:
-    return [
-        f"service {each['metadata']['namespace']}/{each['metadata']['name']}:"
-        f" {_words(each, 'Available')}"
-        for each in services
-        if condition(each, "Available").get("status") != "True"
-    ]
+def _of_services(services: list[Document], tasks: list[Document]) -> list[str]:
+    waiting = _waiting(tasks)
+    problems = []
+    for each in services:
+        if condition(each, "Available").get("status") == "True":
+            continue
+        metadata = each["metadata"]
+        words = _words(each, "Available")
+        why = waiting.get((metadata["namespace"], metadata["name"]), "")
+        more = f": {why}" if why and why not in words else ""
+        problems.append(f"service {metadata['namespace']}/{metadata['name']}: {words}{more}")
+    return problems
+
+
+def _waiting(tasks: list[Document]) -> dict[tuple[str, str], str]:
+    """By service, what most of its tasks that should run and don't say of it."""
+    said: dict[tuple[str, str], Counter[str]] = {}
+    for task in tasks:
+        status = task["status"]
+        words = status.get("error") or status.get("message")
+        wanted = task["spec"].get("desiredState", "Running") == "Running"
+        if words and wanted and status.get("state") != "Running":
+            service = (task["metadata"]["namespace"], task["spec"]["service"])
+            said.setdefault(service, Counter())[words] += 1
+    return {service: words.most_common(1)[0][0] for service, words in said.items()}
 
 
 def _words(obj: Document, kind: str) -> str:
