@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from api.server import crds, discovery, openapi, status
+from api.server import crds, discovery, openapi, paths, reviews, status
 from api.server.agents import Agents
 from api.server.apply import Applier
 from api.server.assignments import Assignments
@@ -29,6 +29,7 @@ from api.server.auth import (
     identify,
 )
 from api.server.authority import AuthorityHandlers
+from api.server.core import Core
 from api.server.entrance import JOIN, Entrance
 from api.server.handlers import Handlers
 from api.server.join import Joins, Note, note_nothing
@@ -38,6 +39,7 @@ from api.server.middleware import Handler, access, failures, limited, target_of
 from api.server.nodes import HEARTBEAT_SECONDS, Sessions
 from api.server.paths import PREFIX
 from api.server.payloads import Payloads
+from api.server.reading import Reading
 from api.server.resources import Clock, Resources, utc_now
 from api.server.statuses import Statuses
 from api.server.streams import Streams
@@ -107,6 +109,8 @@ class Server:
         self.entrance = Entrance(cache, trust)
         users = Users(store, cache, resources, trust)
         self.authority = AuthorityHandlers(trust, joins, users, cache)
+        reading = Reading(store, cache, settings, resources, self.watches)
+        self.core = Core(cache, settings, resources, reading, streams)
         self.handlers = Handlers(
             store=store,
             cache=cache,
@@ -114,7 +118,7 @@ class Server:
             cluster=cluster,
             resources=resources,
             applier=Applier(store, cache, resources),
-            watches=self.watches,
+            reading=reading,
             agents=Agents(settings, sessions, joins, self.statuses, self.assignments, streams),
             streams=streams,
             components=components,
@@ -232,7 +236,17 @@ def make_app(
     app.router.add_post(PREFIX + "apply", apply)
     app.router.add_get(PREFIX + "components", readers(handlers.components))
     app.router.add_route("*", PREFIX + "{path:.+}", objects)
-    for feature in (crds, discovery, openapi):
+
+    async def pods_and_events(request: web.Request) -> web.StreamResponse:
+        caller = identify(request)
+        target = target_of(request)
+        authorize(caller, request.method, target)
+        if target is None:
+            raise status.no_path(request.path)
+        return await server.core.object(request, target)
+
+    app.router.add_route("*", paths.CORE_PREFIX + "{path:.+}", pods_and_events)
+    for feature in (crds, discovery, openapi, reviews):
         feature.add_routes(app, known)
     app.router.add_get("/healthz", known(handlers.healthz))
     app.router.add_get("/readyz", known(handlers.readyz))

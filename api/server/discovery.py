@@ -80,7 +80,7 @@ def _subs(kind: Kind) -> tuple[Sub, ...]:
         found.append(Sub("scale", "Scale", _CHANGE, "autoscaling", "v1"))
     if kind is TASK:
         found.append(Sub("log", kind.name, ("get",)))
-        found.append(Sub("exec", kind.name, ("get",)))
+        found.append(Sub("exec", kind.name, ("create",)))
     return tuple(found)
 
 
@@ -111,7 +111,36 @@ EXTENSIONS: Final = Group(
         ),
     ),
 )
-GROUPS: Final = (OWN, EXTENSIONS)
+CORE: Final = Group(
+    "",
+    "v1",
+    (
+        Resource(
+            "pods",
+            "Pod",
+            True,
+            ("delete", "get", "list", "watch"),
+            ("po",),
+            (),
+            (Sub("log", "Pod", ("get",)), Sub("exec", "PodExecOptions", ("create",))),
+        ),
+        Resource("events", "Event", True, ("delete", "get", "list", "watch"), ("ev",)),
+    ),
+)
+AUTHENTICATION: Final = Group(
+    "authentication.k8s.io",
+    "v1",
+    (Resource("selfsubjectreviews", "SelfSubjectReview", False, ("create",)),),
+)
+AUTHORIZATION: Final = Group(
+    "authorization.k8s.io",
+    "v1",
+    (
+        Resource("selfsubjectaccessreviews", "SelfSubjectAccessReview", False, ("create",)),
+        Resource("selfsubjectrulesreviews", "SelfSubjectRulesReview", False, ("create",)),
+    ),
+)
+GROUPS: Final = (CORE, OWN, EXTENSIONS, AUTHENTICATION, AUTHORIZATION)
 
 
 def add_routes(app: web.Application, guard: Any, groups: Sequence[Group] = GROUPS) -> None:

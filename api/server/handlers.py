@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from aiohttp import web
 
-from api.server import audit, lists, patches, requests, status, tables
+from api.server import audit, lists, patches, requests, status
 from api.server.agents import Agents
 from api.server.apply import Applier, Options
 from api.server.auth import Caller, refused
@@ -18,13 +18,11 @@ from api.server.documents import parse_json
 from api.server.metrics import Metrics
 from api.server.middleware import answer
 from api.server.paths import Target
+from api.server.reading import Reading
 from api.server.resources import Resources, Written
 from api.server.scale import Scales
-from api.server.selectors import Selection
 from api.server.ssa import ServerSide
 from api.server.streams import Streams, item_of_task
-from api.server.tables import Form
-from api.server.watch import Watcher, Watches, bookmark, error_line
 from api.store.cache import Cache
 from api.store.contract import Store
 from api.types.assignment import StreamRequest
@@ -50,7 +48,7 @@ class Handlers:
         cluster: str,
         resources: Resources,
         applier: Applier,
-        watches: Watches,
+        reading: Reading,
         agents: Agents,
         streams: Streams,
         components: Callable[[], list[dict[str, Any]]],
@@ -62,8 +60,8 @@ class Handlers:
         self._resources = resources
         self._server_side = ServerSide(resources)
         self._scales = Scales(resources)
+        self._reading = reading
         self._applier = applier
-        self._watches = watches
         self._cluster = cluster
         self._streams = streams
         self._components = components
@@ -88,7 +86,7 @@ class Handlers:
             return await self._collection(request, target)
         match request.method:
             case "GET" | "HEAD":
-                return self._get(request, target)
+                return self._reading.get(target, requests.form(request))
             case "PUT":
                 document = await requests.document(request, self._settings)
                 options = requests.write_options(request)
@@ -102,12 +100,6 @@ class Handlers:
 
     # Objects
 
-    def _get(self, request: web.Request, target: Target) -> web.Response:
-        item = self._resources.item(*_id(target))
-        form = requests.form(request)
-        body = tables.shown(form, target.kind, item.served(), self._resources.now())
-        return web.Response(body=body, content_type=JSON)
-
     async def _patch(self, request: web.Request, target: Target) -> web.Response:
         if request.content_type == patches.APPLY:
             document = await requests.document(request, self._settings)
@@ -120,7 +112,7 @@ class Handlers:
     async def _status(self, request: web.Request, target: Target) -> web.Response:
         match request.method:
             case "GET" | "HEAD":
-                return self._get(request, target)
+                return self._reading.get(target, requests.form(request))
             case "PUT" | "PATCH":
                 if request.method == "PUT":
                     document = await requests.document(request, self._settings)
@@ -134,9 +126,8 @@ class Handlers:
     async def _collection(self, request: web.Request, target: Target) -> web.StreamResponse:
         match request.method:
             case "GET" | "HEAD":
-                if request.query.get("watch", "") in ("true", "1"):
-                    return await self._watch(request, target)
-                return await self._list(request, target)
+                chosen, form = requests.selection(request, target), requests.form(request)
+                return await self._reading.collection(request, target, chosen, form)
             case "POST":
                 if target.kind.namespaced and not target.namespace:
                     raise status.bad_request(
@@ -152,27 +143,6 @@ class Handlers:
                 return await self._delete_collection(request, target)
         raise status.not_allowed(request.method, target.kind.plural)
 
-    async def _list(self, request: web.Request, target: Target) -> web.Response:
-        token = request.query.get("continue", "")
-        revision, after = lists.read_token(token) if token else (0, "")
-        wanted = requests.revision(request)
-        if wanted and not token:
-            if request.query.get("resourceVersionMatch") == "Exact":
-                revision = wanted
-            else:
-                await self._resources.reached(wanted)
-        query = lists.Query(
-            target.kind,
-            target.namespace,
-            requests.selection(request, target),
-            limit=requests.number(request, "limit"),
-            after=after,
-            revision=revision,
-        )
-        page = await lists.page(self._cache, self._store, query)
-        body = page.body(target.kind, requests.form(request), self._resources.now())
-        return web.Response(body=body, content_type=JSON)
-
     async def _delete_collection(self, request: web.Request, target: Target) -> web.Response:
         options = await requests.delete_options(request, self._settings)
         chosen = requests.selection(request, target)
@@ -181,65 +151,6 @@ class Handlers:
         served = [written.served() for written in gone]
         page = lists.Page(served, self._cache.revision, "")
         return web.Response(body=page.body(target.kind), content_type=JSON)
-
-    async def _watch(self, request: web.Request, target: Target) -> web.StreamResponse:
-        chosen = requests.selection(request, target)
-        form = requests.form(request)
-        response = web.StreamResponse(headers={"Content-Type": JSON})
-        response.enable_chunked_encoding()
-        try:
-            watcher = await self._watcher(request, target, chosen, form)
-        except status.Failure as failure:
-            if failure.code != 410:
-                raise
-            # Within the stream, as Kubernetes says it: so its clients list again by themselves.
-            await response.prepare(request)
-            await response.write(error_line(failure))
-            await response.write_eof()
-            return response
-        if request.transport is not None:
-            watcher.on_overrun = request.transport.abort
-        try:
-            await response.prepare(request)
-            await self._tell(request, response, watcher)
-            await response.write_eof()
-        finally:
-            self._watches.leave(watcher)
-        return response
-
-    async def _watcher(
-        self, request: web.Request, target: Target, chosen: Selection, form: Form
-    ) -> Watcher:
-        """Raises Failure 410 where the version to begin after is no longer, or was never, there."""
-        after = requests.revision(request)
-        await self._resources.reached(after)
-        listed = request.query.get("sendInitialEvents", "") == "true"
-        return self._watches.open(
-            target.kind,
-            target.namespace,
-            chosen,
-            after=0 if listed else after,
-            listed=listed,
-            form=form,
-        )
-
-    async def _tell(
-        self, request: web.Request, response: web.StreamResponse, watcher: Watcher
-    ) -> None:
-        """Write a watch's lines until its time is up."""
-        loop = asyncio.get_running_loop()
-        seconds = requests.number(request, "timeoutSeconds")
-        end = loop.time() + seconds if seconds else float("inf")
-        bookmarks = request.query.get("allowWatchBookmarks", "") in ("true", "1")
-        while not watcher.ended:
-            left = end - loop.time()
-            if left <= 0:
-                return
-            lines = await watcher.next(min(left, self._settings.bookmark))
-            if not lines and bookmarks and not watcher.ended:
-                lines = bookmark(watcher.kind, self._cache.revision, watcher.form)
-            if lines:
-                await response.write(lines)
 
     async def apply(self, request: web.Request, caller: Caller) -> web.Response:
         body = parse_json(

@@ -22,7 +22,7 @@ from api.server import status
 from api.server.audit import Audit
 from api.server.limits import Busy
 from api.server.metrics import Metrics
-from api.server.paths import PREFIX, Target, parse
+from api.server.paths import CORE_PREFIX, PREFIX, Target, parse, parse_core
 from api.server.status import Failure
 from api.store.contract import StoreError
 from api.types.assignment import STATUS_HEADER
@@ -135,6 +135,8 @@ def _resource(request: web.Request) -> str:
 def target_of(request: web.Request) -> Target | None:
     """The object or collection that the path names."""
     path = request.path
+    if path.startswith(CORE_PREFIX):
+        return parse_core(path[len(CORE_PREFIX) :])
     return parse(path[len(PREFIX) :]) if path.startswith(PREFIX) else None
 
 

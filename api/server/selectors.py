@@ -9,7 +9,7 @@ empty answer, so that nobody waits for what can't come.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from enum import Enum
 from functools import lru_cache
@@ -41,7 +41,7 @@ class Requirement(NamedTuple):
     values: frozenset[str] | None
     negated: bool
 
-    def holds(self, labels: dict[str, str]) -> bool:
+    def holds(self, labels: Mapping[str, str]) -> bool:
         if self.values is None:
             return (self.key in labels) != self.negated
         return (labels.get(self.key) in self.values) != self.negated
@@ -59,14 +59,17 @@ class Selection(NamedTuple):
     labels: tuple[Requirement, ...]
     fields: tuple[FieldRequirement, ...]
     readers: tuple[Callable[[Object], str], ...]  # of each field
+    # Of what is not the object's own: of a task seen as a pod.
+    labels_of: Callable[[Object], Mapping[str, str]] | None = None
 
     def __bool__(self) -> bool:
         return bool(self.labels or self.fields)
 
     def holds(self, obj: Object) -> bool:
-        labels = obj.metadata.labels
-        for requirement in self.labels:
-            if not requirement.holds(labels):
+        if self.labels:
+            own = self.labels_of
+            labels = obj.metadata.labels if own is None else own(obj)
+            if not all(requirement.holds(labels) for requirement in self.labels):
                 return False
         for wanted, read in zip(self.fields, self.readers, strict=True):
             if (read(obj) == wanted.value) == wanted.negated:
@@ -81,7 +84,7 @@ class Selection(NamedTuple):
 def selection(kind: Kind, labels: str = "", fields: str = "") -> Selection:
     """Raises SelectorError."""
     by_field = parse_fields(fields)
-    readers = tuple(_reader(kind.type, requirement.path) for requirement in by_field)
+    readers = tuple(reader(kind.type, requirement.path) for requirement in by_field)
     return Selection(parse_labels(labels), by_field, readers)
 
 
@@ -131,7 +134,7 @@ def _label(part: str) -> Requirement:
 
 
 @lru_cache(maxsize=4096)
-def _reader(struct: type[Object], path: str) -> Callable[[Object], str]:
+def reader(struct: type[Object], path: str) -> Callable[[Object], str]:
     """Reads the field at a dotted JSON path of a struct as text. Raises SelectorError."""
     attributes = _attributes(struct, path)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
+import sys
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -28,6 +29,7 @@ DIAL_SECONDS = 10.0
 FRAME_BYTES = 4 * 1024 * 1024
 PING_SECONDS = 20.0
 V5 = "v5.channel.k8s.io"
+V4 = "v4.channel.k8s.io"  # the same, but that stdin can't be closed
 
 _CONTAINER = frozenset({TaskState.STARTING, TaskState.RUNNING})
 
@@ -74,9 +76,10 @@ class Streams:
     # The client's side
 
     async def log(
-        self, request: web.Request, item: Item, wanted: StreamRequest
+        self, request: web.Request, item: Item, wanted: StreamRequest, limit: int = 0
     ) -> web.StreamResponse:
-        """A task's output, as it is. Raises Failure."""
+        """A task's output, as it is; at most `limit` bytes of it (0: all). Raises Failure."""
+        left = limit or sys.maxsize
         self._require_placed(item)
         async with self._dialled(item, wanted) as agent:
             frames = _frames(agent)
@@ -90,7 +93,11 @@ class Streams:
             frame = first
             while frame is not None:
                 if frame[0] in (STDOUT, STDERR):
-                    await response.write(frame[1:])
+                    await response.write(frame[1 : left + 1])
+                    left -= len(frame) - 1
+                    if left <= 0:
+                        ended = True
+                        break
                 elif frame[0] == STATUS:
                     ended = _succeeded(frame[1:])
                     break
@@ -106,7 +113,7 @@ class Streams:
         """A process in a task's container, on the client's WebSocket. Raises Failure."""
         self._require_running(item)
         client = web.WebSocketResponse(
-            protocols=(V5,), max_msg_size=FRAME_BYTES, heartbeat=PING_SECONDS, compress=False
+            protocols=(V5, V4), max_msg_size=FRAME_BYTES, heartbeat=PING_SECONDS, compress=False
         )
         if not client.can_prepare(request).ok:
             raise status.bad_request("exec needs a WebSocket with the protocol v5.channel.k8s.io")
@@ -176,6 +183,8 @@ async def _frames(socket: web.WebSocketResponse) -> AsyncIterator[bytes]:
     async for message in socket:
         if message.type is WSMsgType.BINARY and message.data:
             yield message.data
+        elif message.type is WSMsgType.TEXT and message.data:  # as Kubernetes' Python client does
+            yield message.data.encode()
 
 
 async def _pipe(client: web.WebSocketResponse, agent: web.WebSocketResponse) -> None:

@@ -6,7 +6,7 @@ Which one it is stands in the Accept header, in Kubernetes' words. A table's col
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
@@ -14,6 +14,7 @@ import msgspec
 
 from api.types.columns import Column, cells, columns
 from api.types.kinds import Kind
+from api.types.meta import API_VERSION
 
 _META: Final = "meta.k8s.io"
 _FORMS: Final = {
@@ -24,15 +25,33 @@ _FORMS: Final = {
 _INCLUDES: Final = ("Metadata", "Object", "None")
 
 
+class View(NamedTuple):
+    """Objects of one kind seen as another: a task as a pod."""
+
+    api_version: str
+    kind: str
+    columns: tuple[Column, ...]
+    convert: Callable[[bytes], bytes]
+
+
 class Form(NamedTuple):
     """`form` is Object, Table or Partial; `include` says what a table's rows carry."""
 
     form: str = "Object"
     include: str = "Metadata"
+    view: View | None = None
 
     @property
     def plain(self) -> bool:
-        return self.form == "Object"
+        """Whether objects are served as they are stored."""
+        return self.form == "Object" and self.view is None
+
+    def columns_of(self, kind: Kind) -> tuple[Column, ...]:
+        return self.view.columns if self.view else columns(kind.name, wide=True)
+
+    def names_of(self, kind: Kind) -> tuple[str, str]:
+        """apiVersion and kind."""
+        return (self.view.api_version, self.view.kind) if self.view else (API_VERSION, kind.name)
 
 
 PLAIN: Final = Form()
@@ -59,28 +78,38 @@ def form(accept: str, include: str = "") -> Form:
 
 def shown(wanted: Form, kind: Kind, served: bytes, now: datetime) -> bytes:
     """One object in the wanted form."""
-    if wanted.plain:
+    if wanted.view is not None:
+        served = wanted.view.convert(served)
+    if wanted.form == "Object":
         return served
     if wanted.form == "Partial":
         return _partial(served)
     version = msgspec.json.decode(served)["metadata"].get("resourceVersion", "")
-    shown_columns = columns(kind.name, wide=True)
-    return table(shown_columns, [served], now, {"resourceVersion": version}, wanted.include)
+    return table(
+        wanted.columns_of(kind), [served], now, {"resourceVersion": version}, wanted.include
+    )
 
 
 def listed(
     wanted: Form, kind: Kind, items: Sequence[bytes], metadata: dict[str, str], now: datetime
 ) -> bytes:
-    """A list that is not plain: a Table, or the objects' metadata."""
+    """A list in the wanted form."""
+    if wanted.view is not None:
+        items = [wanted.view.convert(item) for item in items]
+    if wanted.form == "Object":
+        version, name = wanted.names_of(kind)
+        head = {"apiVersion": version, "kind": f"{name}List", "metadata": metadata}
+        opened = msgspec.json.encode(head)[:-1]
+        return b'%b,"items":[%b]}' % (opened, b",".join(items))
     if wanted.form == "Table":
-        return table(columns(kind.name, wide=True), items, now, metadata, wanted.include)
-    head = {
+        return table(wanted.columns_of(kind), items, now, metadata, wanted.include)
+    partial: dict[str, Any] = {
         "kind": "PartialObjectMetadataList",
         "apiVersion": f"{_META}/v1",
         "metadata": metadata,
         "items": [msgspec.Raw(_partial(item)) for item in items],
     }
-    return msgspec.json.encode(head)
+    return msgspec.json.encode(partial)
 
 
 def table(

@@ -25,7 +25,6 @@ from api.store.cache import ADDED, DELETED, MODIFIED, Cache, CacheEvent
 from api.store.contract import Compacted
 from api.types import codec
 from api.types.kinds import Kind
-from api.types.meta import API_VERSION
 
 QUEUE_BYTES = 64 * 1024 * 1024  # what a client may be behind, as a default
 
@@ -222,10 +221,11 @@ def bookmark(kind: Kind, revision: int, form: Form = PLAIN, *, initial: bool = F
     metadata: dict[str, object] = {"resourceVersion": str(revision)}
     if initial:
         metadata["annotations"] = {"k8s.io/initial-events-end": "true"}
-    obj: dict[str, object] = {"apiVersion": API_VERSION, "kind": kind.name, "metadata": metadata}
+    version, name = form.names_of(kind)
+    obj: dict[str, object] = {"apiVersion": version, "kind": name, "metadata": metadata}
     if form.form == "Table":
         obj = {"kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": metadata, "rows": []}
-    elif not form.plain:
+    elif form.form == "Partial":
         obj |= {"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1"}
     return _line("BOOKMARK", msgspec.json.encode(obj))
 

@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from tests.cluster.harness import Cluster
+from tests.cluster.harness import BIN, Cluster
 
 Document = dict[str, Any]
 PROGRAM = shutil.which("kubectl") or ""
@@ -19,12 +19,17 @@ PATIENCE = 60.0  # seconds for one command
 class Kubectl:
     """Runs kubectl with the kubeconfig that `ctl context export` wrote."""
 
-    def __init__(self, cluster: Cluster, home: Path) -> None:
+    def __init__(self, cluster: Cluster, home: Path, context: Path | None = None) -> None:
         self.cluster = cluster
         self.home = home
         self.config = home / "kubeconfig"
         home.mkdir(parents=True, exist_ok=True)
-        cluster.ctl("context", "export", "--kubeconfig", str(self.config))
+        subprocess.run(
+            [str(BIN / "ctl"), "context", "export", "--kubeconfig", str(self.config)],
+            env=cluster.environment() | ({"SKEP_CONFIG": str(context)} if context else {}),
+            check=True,
+            capture_output=True,
+        )
 
     def environment(self, **more: str) -> dict[str, str]:
         """With a home of its own: kubectl caches discovery there."""

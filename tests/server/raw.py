@@ -43,9 +43,10 @@ async def request(
 async def opened(
     server: Running, path: str, *, tls: ssl.SSLContext | None = None, **more: Any
 ) -> AsyncIterator[aiohttp.ClientResponse]:
-    """A response that is held open."""
+    """A response that is held open; `path` as in `request`."""
+    url = server.url + (path[1:] if path.startswith("//") else BASE + path)
     async with (
         aiohttp.ClientSession() as session,
-        session.get(server.url + BASE + path, ssl=tls or server.tls(), **more) as response,
+        session.get(url, ssl=tls or server.tls(), **more) as response,
     ):
         yield response
