@@ -80,17 +80,24 @@ async def join(
     name: str,
     role: str = "",
     labels: dict[str, str] | None = None,
+    member: Membership | None = None,
 ) -> tuple[Membership, JoinReply]:
-    """Join as `name`. Raises MembershipError, PkiError for what is no token, ClientError."""
+    """Join as `name`; as a `member` already, in another role.
+
+    Raises MembershipError, PkiError for what is no token, ClientError.
+    """
     parsed = JoinToken.parse(token)
     ca = await _authority(servers, parsed)
     key, request = new_request()
     wanted = JoinRequest(
         token=str(parsed), request=request, node=name, role=role, labels=labels or {}
     )
-    async with Client(servers, stranger_context(ca)) as client:
+    known = stranger_context(ca)
+    if member is not None:
+        known = client_context(member.credentials._replace(ca_pem=ca))
+    async with Client(servers, known) as client:
         reply = await client.join(wanted)
-    member = Membership(
+    made = Membership(
         name=reply.node,
         role=reply.role,
         cluster=reply.cluster,
@@ -99,7 +106,7 @@ async def join(
         key=key,
         ca=reply.trust,
     )
-    return member, reply
+    return made, reply
 
 
 async def renew(member: Membership, client: Client) -> Membership:

@@ -53,14 +53,13 @@ def command(
     The token says which cluster it is and what the machine is to be; `ctl token show` on a
     manager prints the whole line. The machine makes its own key, which never leaves it.
     With a manager's token it also gets the key that opens the cluster's secrets, and the command
-    that starts a manager is printed: it needs the etcd that the other managers use.
+    that starts a manager is printed: it needs the etcd that the other managers use. A machine that
+    is a node already becomes a manager's in the same way.
     \b
     Example:
       ctl join --token SKEPTKN-1-… 10.0.0.1:7443
     """
     agent = Daemon("agent", home, ["--run-dir", str(run_dir), "--driver", driver])
-    if runs := agent.owner():
-        raise CtlError(f"an agent runs here already (pid {runs})", "see `ctl get nodes`")
     member = _join(manager, token, node, _labels(label), home)
     session.output.data(f"node/{member.name} joined as a {member.role}")
     if member.role == "manager":
@@ -70,6 +69,9 @@ def command(
             f" others use:\n  skepd manager --data-dir {home}/manager --listen 0.0.0.0:7443"
             " --etcd-endpoints https://… --etcd-ca … --etcd-cert … --etcd-key …"
         )
+    if runs := agent.owner():
+        session.output.note(f"its agent runs already (pid {runs})")
+        return
     if no_start:
         session.output.note(f"start its agent with:\n  {agent.command}")
         return
@@ -91,13 +93,13 @@ def _join(manager: str, token: str, node: str, labels: dict[str, str], home: Pat
     directory = home / "agent"
     try:
         known = Membership.load(directory)
-        if known is not None:
+        name = node or (known.name if known else platform.node().lower())
+        if known is not None and name != known.name:
             raise CtlError(
                 f"this machine is node {known.name} of a cluster already",
                 f"to leave it: ctl node rm {known.name}, and remove {directory}",
             )
-        name = node or platform.node().lower()
-        member, reply = asyncio.run(join([url], token, name=name, labels=labels))
+        member, reply = asyncio.run(join([url], token, name=name, labels=labels, member=known))
         if reply.vault_key:
             make_private_directory(home / "manager")
             write_private(home / "manager" / "vault.key", reply.vault_key + "\n")

@@ -1,19 +1,27 @@
-"""`ctl node`: whether nodes take tasks."""
+"""`ctl node`: whether nodes take tasks, what their machines are for, and that they go.
+
+A node's role says what its machine is for: constraints see it (`node.role==manager`), and removing
+or demoting goes by it. The manager itself is a program that a person starts there, with the key
+that `ctl join` brings with a manager's token; so promoting marks the node and says that line.
+Managers hold no part of the store here (they share an etcd cluster, or there is one manager alone),
+so a demotion can't cost the store its quorum; that the last manager stays is looked at.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from api.ctl.errors import TimedOut
+from api.ctl.errors import CtlError, TimedOut
 from api.ctl.follow import WaitOptions, wait_options
 from api.ctl.output import Output
 from api.ctl.session import Session, verb
 from api.ctl.suggestions import names_of
+from api.ctl.token import join_line
 from api.types.kinds import NODE, TASK
 from api.types.task import TERMINAL
 
@@ -26,7 +34,7 @@ _names = click.argument("nodes", nargs=-1, required=True, shell_complete=names_o
 
 @click.group("node")
 def command() -> None:
-    """Take nodes out of service, and back."""
+    """Take nodes out of service and back, change their role, remove them."""
 
 
 @verb("drain")
@@ -57,7 +65,48 @@ def activate(session: Session, nodes: tuple[str, ...]) -> None:
     session.run(lambda client: _set(session.output, client, nodes, "active"))
 
 
-for _command in (drain, pause, activate):
+@verb("rm")
+@_names
+@click.option("--force", is_flag=True, help="Also nodes whose agent is connected.")
+def remove(session: Session, nodes: tuple[str, ...], force: bool) -> None:
+    """Remove nodes from the cluster; their certificates are refused from then on.
+
+    Their tasks are replaced on other nodes. To empty a node in good order first: `ctl node drain`.
+    """
+    session.run(lambda client: _remove(session.output, client, nodes, force))
+
+
+@verb("promote")
+@_names
+def promote(session: Session, nodes: tuple[str, ...]) -> None:
+    """Make nodes' machines managers', and say what is to be done there."""
+
+    async def work(client: Client) -> None:
+        await _give_role(session.output, client, nodes, "manager")
+        line = await join_line(client, session.context.servers, "manager")
+        session.output.note("to start a manager there, get the cluster's key first, with:")
+        session.output.note(f"  {line}")
+
+    session.run(work)
+
+
+@verb("demote")
+@_names
+def demote(session: Session, nodes: tuple[str, ...]) -> None:
+    """Make nodes workers again. Stop the manager on the machine first."""
+
+    async def work(client: Client) -> None:
+        await _not_the_last(client, nodes)
+        await _give_role(session.output, client, nodes, "worker")
+        session.output.note(
+            "end `skepd manager` there if it still runs, and remove its data directory: the key in"
+            " it opens the cluster's secrets"
+        )
+
+    session.run(work)
+
+
+for _command in (drain, pause, activate, remove, promote, demote):
     command.add_command(_command)
 
 
@@ -69,6 +118,48 @@ async def _set(output: Output, client: Client, nodes: Sequence[str], availabilit
             continue
         await client.patch(NODE, "", name, {"spec": {"availability": availability}})
         output.data(f"node/{name} {_DONE[availability]}")
+
+
+async def _remove(output: Output, client: Client, nodes: Sequence[str], force: bool) -> None:
+    for name in dict.fromkeys(nodes):
+        node = await client.get(NODE, "", name)
+        if _role(node) == "manager":
+            raise CtlError(
+                f"node {name} is a manager's machine", f"demote it first: ctl node demote {name}"
+            )
+        await client.delete(NODE, "", name, uid=node["metadata"]["uid"], force=force)
+        output.data(f"node/{name} removed")
+
+
+async def _give_role(output: Output, client: Client, nodes: Sequence[str], role: str) -> None:
+    for name in dict.fromkeys(nodes):
+        if _role(await client.get(NODE, "", name)) == role:
+            output.data(f"node/{name} unchanged")
+            continue
+        await client.patch(NODE, "", name, {"spec": {"role": role}})
+        output.data(f"node/{name} is a {role}")
+
+
+async def _not_the_last(client: Client, nodes: Sequence[str]) -> None:
+    """Raises CtlError where no manager would be left."""
+    named = set(nodes)
+    managers = {
+        each["metadata"]["name"]
+        for each in (await client.list(NODE)).items
+        if _role(each) == "manager"
+    }
+    # One that runs on a machine which is no node, or a worker, stays as well.
+    elsewhere = len((await client.authority()).managers) - len(managers)
+    if managers & named and not managers - named and elsewhere <= 0:
+        raise CtlError(
+            f"node {', '.join(sorted(managers & named))} is the last manager: nobody would be left"
+            " to run the cluster",
+            "promote another one first: ctl node promote NAME",
+        )
+
+
+def _role(node: Mapping[str, Any]) -> str:
+    return str(node.get("spec", {}).get("role", "worker"))
 
 
 async def _empty(output: Output, client: Client, nodes: Sequence[str], timeout: float) -> None:

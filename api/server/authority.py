@@ -8,10 +8,10 @@ import msgspec
 from aiohttp import web
 
 from api.pki.authority import expiry
-from api.pki.identity import Role
+from api.pki.identity import Identity, Role, identity_of, uid_of
 from api.pki.tokens import ROLES
 from api.server import requests, status
-from api.server.auth import identify
+from api.server.auth import identify, peer_certificate
 from api.server.join import Joins
 from api.server.users import Users
 from api.store.cache import Cache
@@ -50,7 +50,10 @@ class AuthorityHandlers:
         """The token is the identity."""
         body = await requests.body(request, _MAX_BODY, _JOIN_SECONDS)
         wanted: JoinRequest = requests.decoded(_JOIN, body)
-        return _answer(await self._joins.join(wanted, request.remote or "unknown"))
+        shown = peer_certificate(request)
+        node = identity_of(shown) == Identity(Role.NODE, wanted.node)
+        uid = uid_of(shown) if node else ""
+        return _answer(await self._joins.join(wanted, request.remote or "unknown", uid))
 
     async def renew(self, request: web.Request) -> web.Response:
         """Who shows a certificate gets the same holder's next one. Raises Failure."""

@@ -41,8 +41,8 @@ def require_deletable(item: Item, cache: Cache, options: DeleteOptions) -> None:
         raise status.forbidden("namespace default can't be deleted; delete what is in it")
     if kind is NODE and not options.force and name in cache.sessions:
         why = (
-            "its agent is connected and would make it anew; stop the agent first, or set"
-            " availability to drain to empty the node"
+            "its agent is connected; stop the agent first, or insist (`ctl node rm --force`):"
+            " its certificate ends with it, and its tasks are replaced elsewhere"
         )
         raise status.conflict(kind, "", name, why)
     if options.policy == "Orphan" and kind in (SERVICE, NAMESPACE):

@@ -7,6 +7,7 @@ What makes it safe:
   its role `skep:node`, its uid that of a Node object which this very request makes, or which is
   there and never had an agent (a manifest may come before the machine).
 - A name that a node has is refused: who holds a token can become a new node, not an old one.
+  That node itself, by its certificate, may come again with a token for another role.
 - Refusals are events, and a remote that collects them has to wait: `Patience`.
 """
 
@@ -115,8 +116,11 @@ class Joins:
     def offer(self) -> JoinOffer:
         return JoinOffer(authorities=[authority.ca_pem for authority in self._trust.trusted])
 
-    async def join(self, wanted: JoinRequest, remote: str) -> JoinReply:
-        """Raises Failure, StoreError."""
+    async def join(self, wanted: JoinRequest, remote: str, uid: str = "") -> JoinReply:
+        """`uid` is that of a node which shows its certificate: it may take another role.
+
+        Raises Failure, StoreError.
+        """
         self._patience.check(remote)
         role = self._role(wanted, remote)
         try:
@@ -133,7 +137,7 @@ class Joins:
             )
         if len(wanted.node) > 64:
             raise status.bad_request("a node's name has at most 64 characters")
-        uid = await self._claim(wanted, role)
+        uid = await self._claim(wanted, role, uid)
         certificate = self._trust.signing.certify(
             key, wanted.node, Role.NODE, uid=uid, days=self._node_days
         )
@@ -211,11 +215,11 @@ class Joins:
 
     # The name
 
-    async def _claim(self, wanted: JoinRequest, role: str) -> str:
+    async def _claim(self, wanted: JoinRequest, role: str, mine: str) -> str:
         """The uid of the Node that is this machine's from now on. Raises Failure, StoreError."""
         for _ in range(_TRIES):
             item = self._cache.get(NODE, "", wanted.node)
-            uid, write = self._new(wanted, role) if item is None else self._taken(item, role)
+            uid, write = self._new(wanted, role) if item is None else self._taken(item, role, mine)
             if write is None:
                 return uid
             try:
@@ -238,10 +242,12 @@ class Joins:
             raise status.invalid(NODE, "", wanted.node, error.causes) from None
         return draft.document["metadata"]["uid"], self._resources.writes(draft, ABSENT)[0]
 
-    def _taken(self, item: Item, role: str) -> tuple[str, Write | None]:
-        """A Node that no agent has spoken for yet is this machine's. Raises Failure 409."""
+    def _taken(self, item: Item, role: str, mine: str) -> tuple[str, Write | None]:
+        """A Node is this machine's if it has its certificate, or if no agent has spoken for it
+        yet. Raises Failure 409."""
         node: Node = item.obj
-        if node.status.agent_version or item.name in self._cache.sessions:
+        taken = bool(node.status.agent_version) or item.name in self._cache.sessions
+        if taken and mine != node.metadata.uid:
             raise status.Failure(
                 409,
                 "AlreadyExists",

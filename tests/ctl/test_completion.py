@@ -61,7 +61,7 @@ LINES = [
     ("ctl scale ", ["web"]),
     ("ctl get configs -n defau", ["default"]),
     ("ctl explain service.spec.rep", ["service.spec.replicas"]),
-    ("ctl node ", ["activate", "drain", "pause"]),
+    ("ctl node ", ["activate", "demote", "drain", "pause", "promote", "rm"]),
     ("ctl node drain ", ["worker-1"]),
     ("ctl context use ", ["default"]),
 ]

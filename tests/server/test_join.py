@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
 from collections.abc import AsyncIterator
 from typing import Any
@@ -259,6 +260,22 @@ async def test_without_a_certificate_nothing_answers(server: Running, path: str)
                 if method != "HEAD":
                     said = await answer.json()
                     assert (said["kind"], said["reason"]) == ("Status", "Unauthorized")
+
+
+async def test_without_a_certificate_no_route_answers(server: Running) -> None:
+    """Whatever else the server learns to serve."""
+    tls = stranger_context(server.authority.ca_pem)
+    asked = 0
+    async with aiohttp.ClientSession(server.url) as session:
+        for method, pattern in server.routes:
+            path = re.sub(r"\{[^}]*\}", "x", pattern)
+            if path == "/apis/skep.dev/v1/join":
+                continue
+            for each in ("GET", "POST") if method == "*" else (method,):
+                async with session.request(each, path, ssl=tls) as answer:
+                    assert answer.status == 401, f"{each} {path}"
+                asked += 1
+    assert asked > 15
 
 
 @pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE", "OPTIONS"])
