@@ -11,11 +11,11 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-from api.client import Client
 from api.types.assignment import STREAM, Assignments, StatusReport, StatusResult
 from api.types.join import Sign
 from api.types.node import Engine, NodeStatus
 from controllers.agent.drivers.contract import Driver, EngineInfo
+from controllers.agent.managers import Managers
 from controllers.agent.materials import Materials
 from controllers.agent.reporter import Reporter
 from controllers.agent.session import Session
@@ -29,7 +29,7 @@ class Agent:
 
     def __init__(
         self,
-        client: Client,
+        client: Managers,
         driver: Driver,
         node: str,
         run_dir: Path,

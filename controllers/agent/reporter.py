@@ -2,7 +2,8 @@
 
 What is reported while a batch gathers or a request is under way replaces what was to be said of
 the same task before. A batch that could not be delivered is said again, unless something newer
-has come. What the manager rejects is dropped: the task is gone, or further on.
+has come. What the manager rejects is dropped: the task is gone, or further on. A request that it
+refuses as a whole (too large, or not to be read) is halved until what is to blame is alone.
 """
 
 from __future__ import annotations
@@ -13,12 +14,14 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 
-from api.client import ClientError
+from api.client import ApiError, ClientError
 from api.types.assignment import Rejection, StatusReport, StatusResult
 
 log = structlog.get_logger("skep.agent")
 
 _FIRST_WAIT, _LAST_WAIT = 0.2, 5.0
+
+_REFUSED = (400, 413, 422)  # the same request would be refused again
 
 Send = Callable[[Sequence[StatusReport]], Awaitable[StatusResult]]
 
@@ -30,6 +33,7 @@ class Reporter:
         self._gather = gather
         self._batch = batch
         self._pending: dict[str, StatusReport] = {}  # by task uid, the newest of each
+        self._sending: dict[str, StatusReport] = {}  # what is under way
         self._there = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -42,6 +46,7 @@ class Reporter:
     def forget(self, task_uid: str) -> None:
         """The task is no more; nothing need be said of it."""
         self._pending.pop(task_uid, None)
+        self._sending.pop(task_uid, None)
 
     async def delivered(self) -> None:
         """All that was reported has been taken, or rejected."""
@@ -52,15 +57,16 @@ class Reporter:
         while True:
             await self._there.wait()
             await asyncio.sleep(self._gather)
-            batch = [self._pending.pop(uid) for uid in list(self._pending)[: self._batch]]
-            if not batch:
+            uids = list(self._pending)[: self._batch]
+            self._sending = {uid: self._pending.pop(uid) for uid in uids}
+            if not uids:
                 self._rest()
                 continue
             try:
-                self._rejected((await self._send(batch)).rejected)
+                await self._deliver(list(self._sending.values()))
             except ClientError as error:
-                for status in batch:
-                    self._pending.setdefault(status.uid, status)
+                for uid, status in self._sending.items():
+                    self._pending.setdefault(uid, status)
                 log.warning("statuses not delivered; trying again", error=str(error))
                 await asyncio.sleep(wait * random.uniform(0.5, 1.0))  # noqa: S311 - spreads load
                 wait = min(2 * wait, _LAST_WAIT)
@@ -68,6 +74,19 @@ class Reporter:
                 wait = _FIRST_WAIT
                 if not self._pending:
                     self._rest()
+
+    async def _deliver(self, batch: Sequence[StatusReport]) -> None:
+        try:
+            self._rejected((await self._send(batch)).rejected)
+        except ApiError as error:
+            if error.code not in _REFUSED:
+                raise
+            if len(batch) == 1:
+                log.error("a status was refused", task=batch[0].name, error=str(error))
+                return
+            half = len(batch) // 2
+            await self._deliver(batch[:half])
+            await self._deliver(batch[half:])
 
     def _rest(self) -> None:
         self._there.clear()

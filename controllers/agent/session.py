@@ -1,8 +1,9 @@
 """The node's session with the managers: who it is, that it lives, what it is to do.
 
-Three loops that know of each other only through `NodeFacts`: `register` says what the machine and
-its engine are, whenever that changes; heartbeats keep the session; the assignment stream brings
-work. Any of them loses its connection, waits a little longer each time, and goes on.
+Three loops that share only what the node is and whether the session stands. One says what the
+machine and its engine are, whenever that changes; one sends heartbeats, which keep the session;
+one reads the assignment stream, which brings work. Any of them loses its connection, waits a
+little longer each time, and goes on.
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ from collections.abc import Callable
 
 import structlog
 
-from api.client import ApiError, Client, ClientError
+from api.client import ApiError, ClientError
 from api.types.assignment import Assignments, SessionRequest
 from api.types.join import Sign
 from api.types.node import NodeStatus
+from controllers.agent.managers import Managers
 
 _GONE = 410
 _RETRY_FIRST, _RETRY_LAST = 0.2, 5.0  # seconds
@@ -28,7 +30,7 @@ _log = structlog.get_logger("skep.agent.session")
 class Session:
     def __init__(
         self,
-        client: Client,
+        client: Managers,
         node: str,
         labels: dict[str, str],
         take: Callable[[Assignments], None],

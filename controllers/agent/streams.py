@@ -9,9 +9,10 @@ from datetime import datetime
 import msgspec
 import structlog
 
-from api.client import Client, ClientError, Pipe
+from api.client import ClientError, Pipe
 from api.types.assignment import CLOSE, RESIZE, STATUS, STDIN, StreamRequest
 from controllers.agent.drivers.contract import Driver, DriverError, NotFound, Terminal
+from controllers.agent.managers import Managers
 
 _MOST = 200  # streams at a time
 
@@ -19,7 +20,7 @@ _log = structlog.get_logger("skep.agent.streams")
 
 
 class Streams:
-    def __init__(self, client: Client, driver: Driver, node: str) -> None:
+    def __init__(self, client: Managers, driver: Driver, node: str) -> None:
         self._client = client
         self._driver = driver
         self._node = node

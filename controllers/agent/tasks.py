@@ -49,7 +49,7 @@ log = structlog.get_logger("skep.agent")
 
 _FIRST_WAIT, _LAST_WAIT = 0.2, 5.0  # seconds between tries to reach the engine
 _RETRY_FIRST, _RETRY_LAST = 1.0, 30.0  # seconds between tries to stop or remove a container
-_GRACE = 10.0  # of containers whose task isn't known any more
+_GRACE = 10.0  # seconds, of containers that don't say theirs
 
 EngineListener = Callable[[EngineInfo | None, str], None]
 
@@ -58,7 +58,7 @@ class _Known:
     """A task, or what is left of one."""
 
     __slots__ = (
-        "again", "container", "failure", "files", "gone", "made_from", "pulling", "retry",
+        "again", "container", "failure", "files", "gone", "pulling", "retry",
         "retry_wait", "stale", "status", "task", "template", "uid", "worker",
     )  # fmt: skip
 
@@ -70,7 +70,7 @@ class _Known:
         self.template: TaskTemplate | None = None
         self.container: Container | None = None
         self.failure: Failure | None = None
-        self.files = False  # it may have secrets' or configs' files
+        self.files = True  # it may have secrets' or configs' files: an earlier agent's
         self.stale = False  # the engine may know better than `container`
         self.again = False  # kicked while its worker was busy
         self.worker: asyncio.Task[None] | None = None
@@ -126,9 +126,15 @@ class Tasks:
         for task in message.tasks:
             self._assigned(task, complete)
         if complete:
-            self._materials.sweep(self._known)
+            self._sweep()
         for uid in list(self._waiting):
             self._kick(self._known[uid])
+
+    def _sweep(self) -> None:
+        try:
+            self._materials.sweep(self._known)
+        except OSError as error:  # the next complete set brings another try
+            log.warning("files of tasks that are gone can't be removed", why=str(error))
 
     def _take_revisions(self, message: Assignments, complete: bool) -> None:
         if complete:
@@ -153,8 +159,7 @@ class Tasks:
         if known is None:
             known = self._known[uid] = _Known(uid)
             known.status = task.status
-            known.files = True  # an earlier agent may have written some
-        elif known.task is None:  # its container was found before
+        elif known.task is None or known.gone:  # its container was found before, or it is back
             known.status = task.status
             known.gone = False
         elif complete or task.status.state is TaskState.ORPHANED:
@@ -252,8 +257,9 @@ class Tasks:
     def _kick(self, known: _Known) -> None:
         if known.worker is not None:
             known.again = True
-            if known.pulling is not None and not known.wanted:
-                known.pulling.reschedule(asyncio.get_running_loop().time())
+            pulling = known.pulling
+            if pulling is not None and not known.wanted and not pulling.expired():
+                pulling.reschedule(asyncio.get_running_loop().time())
         elif self._listed and (known.task is not None or self._complete):
             known.worker = asyncio.create_task(self._work(known))
 
@@ -268,15 +274,18 @@ class Tasks:
                     return
                 acted = await self._step(known)
                 if not acted and not known.again and not known.stale:
+                    known.retry_wait = _RETRY_FIRST
                     return
         except EngineDown as error:
             known.stale = True
             self._give_up(error)
-        except DriverError as error:  # stopping or removing it did not work
-            self._retry_later(known, str(error))
+        except DriverError as error:
+            self._retry_later(known, f"it can't be stopped or removed: {error}")
+        except OSError as error:
+            self._retry_later(known, f"its secrets or configs can't be removed: {error}")
         except Exception:
             log.exception("a step of a task failed", task=known.uid)
-            self._retry_later(known, "the agent failed; see its log")
+            self._retry_later(known, "the agent failed; see its log on the node")
         finally:
             known.worker = None
 
@@ -315,6 +324,8 @@ class Tasks:
     def _sight(self, known: _Known) -> Sight:
         template = known.template
         waits_for, grace, limit = "", _GRACE, ""
+        if known.container is not None and known.container.grace is not None:
+            grace = known.container.grace
         if template is not None:
             grace = _seconds(template.stop_grace_period)
             limit = str(template.resources.limits.memory or "")
@@ -399,7 +410,8 @@ class Tasks:
         if known.container is not None:
             if known.container.phase is Phase.RUNNING:
                 await self._stop(known, self._sight(known).grace)
-            await self._driver.remove(known.uid)
+            if known.gone:
+                await self._driver.remove(known.uid)
         self._withdraw(known)
         self._waiting.discard(known.uid)
         if known.gone:  # else it was assigned again meanwhile
@@ -410,12 +422,15 @@ class Tasks:
 
     def _withdraw(self, known: _Known) -> None:
         if known.files:
-            known.files = False
             self._materials.withdraw(known.uid)
+            known.files = False
 
     def _retry_later(self, known: _Known, reason: str) -> None:
         log.warning("trying again later", task=known.uid, reason=reason, after=known.retry_wait)
+        self._say(known, f"{reason}; trying again")
         known.stale = True
+        if known.retry is not None:
+            known.retry.cancel()
 
         def again() -> None:
             known.retry = None

@@ -152,6 +152,13 @@ async def test_a_container_that_was_never_started_can_be_stopped_and_removed(
 # Ends.
 
 
+async def test_the_grace_it_was_made_with_is_known_to_whoever_finds_it(ground: Ground) -> None:
+    """Its task may be forgotten when it is to be ended: the agent was away."""
+    uid = await ground.start(stopGracePeriod="1m30s")
+    (found,) = await ground.peer().containers()
+    assert (found.task_uid, found.grace) == (uid, 90)
+
+
 async def test_the_stop_signal_is_obeyed(ground: Ground) -> None:
     uid = await ground.start("trap 'exit 7' TERM; sleep 100000 & wait")
     start = time.monotonic()

@@ -85,6 +85,7 @@ class Container(msgspec.Struct, frozen=True, kw_only=True):
     started_at: datetime | None = None
     finished_at: datetime | None = None
     ports: list[PublishedPort] = []
+    grace: float | None = None  # seconds that it was made to have for its end
 
 
 class EngineInfo(msgspec.Struct, frozen=True, kw_only=True):

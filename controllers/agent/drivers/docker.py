@@ -164,6 +164,7 @@ class DockerDriver:
             task_name=spec.task_name,
             namespace=spec.namespace,
             phase=Phase.CREATED,
+            grace=request["StopTimeout"],
         )
 
     async def start(self, task_uid: str) -> Container:

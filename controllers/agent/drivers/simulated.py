@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, Callable
 from datetime import UTC, datetime
 
 from api.types.node import Engine, NodeResources
+from api.types.quantity import parse_duration
 from controllers.agent.drivers.contract import (
     Container,
     ContainerSpec,
@@ -91,13 +92,10 @@ class SimulatedDriver:
     async def start(self, task_uid: str) -> Container:
         self._check()
         container = self._get(task_uid)
-        seconds = self.engine.behaviour.start_seconds
-        if seconds and not container.running:
-            await self.engine.agenda.sleep(seconds)
+        if not container.running:
+            await self.engine.start(container)
             self._check()
             container = self._get(task_uid)
-        if not container.running:
-            self.engine.begin(container)
         return self._seen(container)
 
     async def inspect(self, task_uid: str) -> Container:
@@ -158,7 +156,8 @@ class SimulatedDriver:
         for subscriber, owner in list(self.engine.subscribers.items()):
             if owner == self._owner:
                 subscriber.end()
-        self.engine.agenda.pause()
+        if not self.engine.subscribers:
+            self.engine.agenda.pause()
 
     # Seeing.
 
@@ -204,4 +203,5 @@ class SimulatedDriver:
             started_at=None if started is None else self._moment(started),
             finished_at=None if finished is None else self._moment(finished),
             ports=container.ports,
+            grace=parse_duration(spec.template.stop_grace_period),
         )

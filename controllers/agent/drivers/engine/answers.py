@@ -43,6 +43,7 @@ def container(inspected: Mapping[str, Any]) -> Container:
         error=state["Error"],
         started_at=started,
         finished_at=_finished(state, started) if phase is Phase.EXITED else None,
+        grace=inspected["Config"].get("StopTimeout"),
         ports=_ports(inspected["NetworkSettings"].get("Ports") or {}),
     )
 

@@ -17,6 +17,8 @@ from pathlib import Path
 
 import msgspec
 
+from controllers.agent.drivers.contract import DriverError
+
 _HEAD = """\
 127.0.0.1\tlocalhost
 ::1\tlocalhost ip6-localhost ip6-loopback
@@ -73,11 +75,19 @@ class Names:
                 service = f"{entry.service} {entry.service}.{namespace}"
                 known = dict.fromkeys((entry.hostname, entry.task_name))  # once, where the same
                 lines.append(f"{entry.address}\t{' '.join(known)} {service}\n")
-        self._directory.mkdir(parents=True, exist_ok=True)
         text = "".join(lines).encode()
-        descriptor = os.open(self.path(namespace), os.O_WRONLY | os.O_CREAT, 0o644)
+        path = self.path(namespace)
         try:
-            os.pwrite(descriptor, text, 0)
-            os.ftruncate(descriptor, len(text))
-        finally:
-            os.close(descriptor)
+            self._directory.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o644)
+            try:
+                os.pwrite(descriptor, text, 0)
+                os.ftruncate(descriptor, len(text))
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            raise DriverError(
+                f"the names that containers know each other by can't be written to {path}: "
+                f"{error.strerror}; see that there is room on the node and that the agent's run "
+                "directory may be written"
+            ) from error

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
 
 from api.types.task import PublishedPort
-from controllers.agent.drivers.contract import ContainerSpec, Phase
+from controllers.agent.drivers.contract import ContainerSpec, DriverError, Phase
 from controllers.agent.drivers.simulation.program import Course
 
 Printed = tuple[float, int, bytes]  # when, stream, line
@@ -14,7 +15,7 @@ Printed = tuple[float, int, bytes]  # when, stream, line
 class Simulated:
     __slots__ = (
         "course", "earlier", "error", "exit_code", "finished", "health", "health_output", "id",
-        "life", "oom_killed", "owner", "phase", "ports", "spec", "started", "waiters",
+        "life", "oom_killed", "owner", "phase", "ports", "spec", "started", "starting", "waiters",
     )  # fmt: skip
 
     def __init__(
@@ -31,6 +32,7 @@ class Simulated:
         self.error = ""
         self.health = ""
         self.health_output = ""
+        self.starting: asyncio.Future[DriverError | None] | None = None
         self.started: float | None = None
         self.finished: float | None = None
         self.ports: list[PublishedPort] = []

@@ -59,6 +59,7 @@ class SimulatedEngine:
             Subscriber, tuple[str, str]
         ] = {}  # and whose containers they hear of
         self.outage = ""
+        self.stuck: dict[str, str] = {}  # containers that can't be ended, by task uid, and why
         self._random = random.Random(str(seed))  # noqa: S311 - a simulation
         self._numbers = itertools.count(self._random.getrandbits(64) << 32)
         self._ports = itertools.count(_FIRST_PORT)
@@ -82,7 +83,7 @@ class SimulatedEngine:
 
     def vanish(self, task_uid: str) -> None:
         """Somebody removes the container behind our back."""
-        self.remove(self.containers[task_uid])
+        self._discard(self.containers[task_uid])
 
     def sicken(self, task_uid: str, output: str = "") -> None:
         """The health check begins to fail."""
@@ -109,42 +110,55 @@ class SimulatedEngine:
         self.containers[spec.task_uid] = made
         return made
 
-    def begin(self, container: Simulated) -> None:
-        """Raises DriverError where it can't start."""
-        try:
-            self._check_command(container)
-            container.ports = self._publish_ports(container.spec)
-        except DriverError as error:
-            container.error = str(error)
-            raise
-        if container.finished is not None:
-            container.earlier = tuple(container.printed(container.finished))
-        container.phase = Phase.RUNNING
-        container.life += 1
-        container.started = self.agenda.now()
-        container.exit_code = container.finished = None
-        container.oom_killed = False
-        container.error = container.health = container.health_output = ""
-        self._plan_end(container)
-        check = container.spec.template.healthcheck
-        if check is not None and check.command and not check.disable:
-            self._plan_check(container, check)
-        self.publish(container)
+    async def start(self, container: Simulated) -> None:
+        """It starts, also where nobody waits for it any more. Raises DriverError."""
+        if not self.behaviour.start_seconds:
+            self._begin(container)
+            return
+        if container.starting is None:
+            starting = container.starting = asyncio.get_running_loop().create_future()
+
+            def begin() -> None:
+                container.starting = None
+                error = None
+                if self.containers.get(container.spec.task_uid) is container:
+                    try:
+                        self._begin(container)
+                    except DriverError as failure:
+                        error = failure
+                if not starting.done():
+                    starting.set_result(error)
+
+            self.agenda.at(self.behaviour.start_seconds, begin)
+        if error := await asyncio.shield(container.starting):
+            raise error
 
     async def stop(self, container: Simulated, grace: float) -> None:
-        """The stop signal, `grace` seconds, then SIGKILL."""
+        """The stop signal, `grace` seconds, then SIGKILL; also where nobody waits any more."""
+        self._check_stuck(container)
         life = container.life
         code = container.course.stop_code
         needed = self.behaviour.stop_seconds
         if code is None or needed > grace:
             code, needed = KILLED, grace
-        due = self.agenda.now() + needed
-        while container.running and container.life == life and self.agenda.now() < due:
-            await self.changed(container, due - self.agenda.now())
-        if container.life == life:
+        if needed <= 0:
             self.end(container, code)
+            return
+
+        def end() -> None:
+            if container.life == life:
+                self.end(container, code)
+
+        self.agenda.at(needed, end)
+        while container.running and container.life == life:
+            await self.changed(container, None)
 
     def remove(self, container: Simulated) -> None:
+        """Raises DriverError where it is stuck."""
+        self._check_stuck(container)
+        self._discard(container)
+
+    def _discard(self, container: Simulated) -> None:
         if self.containers.get(container.spec.task_uid) is container:
             del self.containers[container.spec.task_uid]
             self.end(container, KILLED)
@@ -192,7 +206,33 @@ class SimulatedEngine:
             if owner == container.owner:
                 subscriber.put(container.spec.task_uid)
 
+    def _check_stuck(self, container: Simulated) -> None:
+        if why := self.stuck.get(container.spec.task_uid):
+            raise DriverError(why)
+
     # Lives.
+
+    def _begin(self, container: Simulated) -> None:
+        """Raises DriverError where it can't start."""
+        try:
+            self._check_command(container)
+            container.ports = self._publish_ports(container.spec)
+        except DriverError as error:
+            container.error = str(error)
+            raise
+        if container.finished is not None:
+            container.earlier = tuple(container.printed(container.finished))
+        container.phase = Phase.RUNNING
+        container.life += 1
+        container.started = self.agenda.now()
+        container.exit_code = container.finished = None
+        container.oom_killed = False
+        container.error = container.health = container.health_output = ""
+        self._plan_end(container)
+        check = container.spec.template.healthcheck
+        if check is not None and check.command and not check.disable:
+            self._plan_check(container, check)
+        self.publish(container)
 
     def _check_command(self, container: Simulated) -> None:
         words = [*container.spec.template.command, *container.spec.template.args]

@@ -1,0 +1,34 @@
+"""What an agent asks of its managers. `api.client.Client` does it over TLS."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from typing import Protocol
+
+from api.client import Pipe
+from api.types.assignment import (
+    Assignments,
+    SessionReply,
+    SessionRequest,
+    StatusReport,
+    StatusResult,
+)
+
+
+class Managers(Protocol):
+    """Every method raises ClientError where no manager answers, or one refuses."""
+
+    @property
+    def server(self) -> str:
+        """The one in use, for people."""
+
+    async def open_session(self, node: str, request: SessionRequest) -> SessionReply: ...
+
+    async def heartbeat(self, node: str) -> None:
+        """Raises ApiError 410 where the session has ended."""
+
+    def assignments(self, node: str) -> AsyncGenerator[Assignments, None]: ...
+
+    async def report(self, node: str, reports: Sequence[StatusReport]) -> StatusResult: ...
+
+    async def dial_stream(self, node: str, id: str) -> Pipe: ...
