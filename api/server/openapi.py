@@ -18,7 +18,8 @@ from api.schema import for_kind
 from api.server import status
 from api.server.discovery import STATUS_KINDS, verbs_of
 from api.server.paths import PREFIX
-from api.types.kinds import KINDS, Kind
+from api.server.podschema import POD
+from api.types.kinds import EVENT, KINDS, Kind
 from api.types.meta import API_GROUP
 
 Document = dict[str, Any]
@@ -55,14 +56,19 @@ def add_routes(app: web.Application, guard: Any) -> None:
     """`guard` wraps a handler so that whoever has an identity may ask."""
 
     async def index(request: web.Request) -> web.Response:
-        url = f"/openapi/v3/{GROUP_PATH}?hash={_rendered()[1]}"
-        body = {"paths": {GROUP_PATH: {"serverRelativeURL": url}}}
-        return web.Response(body=msgspec.json.encode(body), content_type="application/json")
+        paths = {
+            path: {"serverRelativeURL": f"/openapi/v3/{path}?hash={_rendered(path)[1]}"}
+            for path in _DOCUMENTS
+        }
+        return web.Response(
+            body=msgspec.json.encode({"paths": paths}), content_type="application/json"
+        )
 
     async def group(request: web.Request) -> web.Response:
-        text, digest = _rendered()
-        if request.match_info["group"] != GROUP_PATH:
+        path = request.match_info["group"]
+        if path not in _DOCUMENTS:
             raise status.no_path(request.path)
+        text, digest = _rendered(path)
         headers = {"ETag": f'"{digest}"', "Content-Type": "application/json"}
         return web.Response(body=text, headers=headers)
 
@@ -71,8 +77,8 @@ def add_routes(app: web.Application, guard: Any) -> None:
 
 
 @cache
-def _rendered() -> tuple[bytes, str]:
-    text = msgspec.json.encode(document())
+def _rendered(path: str) -> tuple[bytes, str]:
+    text = msgspec.json.encode(_DOCUMENTS[path]())
     return text, hashlib.sha256(text).hexdigest()[:32].upper()
 
 
@@ -94,6 +100,40 @@ def document() -> Document:
         "paths": paths,
         "components": {"schemas": schemas},
     }
+
+
+def core() -> Document:
+    """Of the core group: what its kinds look like, to be explained."""
+    event = {**converted(for_kind(EVENT)), "x-kubernetes-group-version-kind": [_core_gvk("Event")]}
+    pod = {**POD, "x-kubernetes-group-version-kind": [_core_gvk("Pod")]}
+    paths = {
+        f"/api/v1/namespaces/{{namespace}}/{plural}/{{name}}": {
+            "parameters": [_in_path("namespace"), _in_path("name")],
+            "get": {
+                "operationId": f"getCore{kind}",
+                "tags": [plural],
+                "responses": {
+                    "200": _json("What there is.", {"$ref": f"#/components/schemas/v1.{kind}"})
+                },
+                "x-kubernetes-action": "get",
+                "x-kubernetes-group-version-kind": _core_gvk(kind),
+            },
+        }
+        for plural, kind in (("pods", "Pod"), ("events", "Event"))
+    }
+    return {
+        "openapi": "3.0.0",
+        "info": {"title": "skep", "version": "v1"},
+        "paths": paths,
+        "components": {"schemas": {"v1.Pod": pod, "v1.Event": event}},
+    }
+
+
+def _core_gvk(kind: str) -> Document:
+    return {"group": "", "version": "v1", "kind": kind}
+
+
+_DOCUMENTS: dict[str, Callable[[], Document]] = {GROUP_PATH: document, "api/v1": core}
 
 
 def name(kind: str) -> str:

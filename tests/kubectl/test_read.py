@@ -123,6 +123,7 @@ def test_explain(kubectl: Kubectl) -> None:
 def test_explain_recursive(kubectl: Kubectl) -> None:
     for kind in sorted(KINDS):
         assert "metadata\t<Object>" in kubectl("explain", kind, "--recursive")
+    assert "containerStatuses\t<[]Object>" in kubectl("explain", "pod", "--recursive")
     said = kubectl("explain", "services.skep.dev", "--recursive")
     assert "maxReplicasPerNode\t<integer>" in said
 
