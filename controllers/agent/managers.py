@@ -13,6 +13,7 @@ from api.types.assignment import (
     StatusReport,
     StatusResult,
 )
+from api.types.join import Sign
 
 
 class Managers(Protocol):
@@ -24,7 +25,7 @@ class Managers(Protocol):
 
     async def open_session(self, node: str, request: SessionRequest) -> SessionReply: ...
 
-    async def heartbeat(self, node: str) -> None:
+    async def heartbeat(self, node: str) -> Sign:
         """Raises ApiError 410 where the session has ended."""
 
     def assignments(self, node: str) -> AsyncGenerator[Assignments, None]: ...

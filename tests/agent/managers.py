@@ -23,6 +23,7 @@ from api.types.assignment import (
     StatusReport,
     StatusResult,
 )
+from api.types.join import Sign
 from api.types.meta import Metadata
 from api.types.revision import Revision, RevisionSpec
 from api.types.task import TERMINAL, Task, TaskSpec, TaskState, TaskStatus, forward
@@ -123,11 +124,12 @@ class ToyManagers:
         self.ended = False
         return SessionReply(heartbeat_seconds=HEARTBEAT, cluster="toy")
 
-    async def heartbeat(self, node: str) -> None:
+    async def heartbeat(self, node: str) -> Sign:
         self._answer()
         if self.ended:
             raise ApiError({"message": "the session has ended"}, code=410)
         self.beats.append(asyncio.get_running_loop().time())
+        return Sign()
 
     async def assignments(self, node: str) -> AsyncGenerator[Assignments, None]:
         self._answer()
