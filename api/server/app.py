@@ -29,7 +29,7 @@ from api.server.auth import (
     identify,
 )
 from api.server.authority import AuthorityHandlers
-from api.server.core import Core
+from api.server.core import Core, nothing_at
 from api.server.entrance import JOIN, Entrance
 from api.server.handlers import Handlers
 from api.server.join import Joins, Note, note_nothing
@@ -242,7 +242,7 @@ def make_app(
         target = target_of(request)
         authorize(caller, request.method, target)
         if target is None:
-            raise status.no_path(request.path)
+            raise nothing_at(request.path)
         return await server.core.object(request, target)
 
     app.router.add_route("*", paths.CORE_PREFIX + "{path:.+}", pods_and_events)

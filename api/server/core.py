@@ -22,7 +22,8 @@ from api.server.tables import View
 from api.store.cache import Cache, Item
 from api.types.assignment import StreamRequest
 from api.types.columns import COLUMNS
-from api.types.kinds import EVENT, TASK
+from api.types.kinds import BY_PLURAL, EVENT, NAMESPACE, TASK
+from api.types.meta import API_VERSION
 
 if TYPE_CHECKING:
     from api.server.app import Settings
@@ -136,6 +137,19 @@ class Core:
             since=since,
             timestamps=requests.flag(request, "timestamps"),
         )
+
+
+def nothing_at(path: str) -> status.Failure:
+    """404 for what is not in the core group; says where it is, where it is in ours."""
+    failure = status.no_path(path)
+    words = path.strip("/").split("/")[2:]  # below api/v1
+    word = words[2] if words[:1] == [NAMESPACE.plural] and len(words) > 2 else words[0]
+    if word in BY_PLURAL:
+        failure.message += (
+            f"; {word} are {API_VERSION}'s here: write `apiVersion: {API_VERSION}` in a manifest"
+            " and apply it, or use ctl"
+        )
+    return failure
 
 
 def _require_container(request: web.Request, item: Item) -> None:

@@ -156,3 +156,10 @@ def test_wait_for_delete(kubectl: Kubectl) -> None:
     out, error = waiting.communicate(timeout=40)
     assert waiting.returncode == 0, error
     assert "condition met" in out or out == ""
+
+
+def test_what_does_not_work_says_what_does(kubectl: Kubectl) -> None:
+    said = kubectl.fails("create", "namespace", "shop")
+    assert "namespaces are skep.dev/v1's here" in said
+    said = kubectl.fails("create", "secret", "generic", "x", "--from-literal=a=b")
+    assert "secrets are skep.dev/v1's here" in said
