@@ -19,6 +19,7 @@ connection broke.
 from __future__ import annotations
 
 import asyncio
+import io
 import random
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -74,6 +75,7 @@ _FIRST_WAIT = 0.1
 _LAST_WAIT = 2.0
 _FRAME_BYTES = 4 * 1024 * 1024
 _MERGE_PATCH = "application/merge-patch+json"
+_LARGE = 1024 * 1024  # bytes
 _BUSY = frozenset({429, 503})
 
 
@@ -608,7 +610,7 @@ class Client:
             method,
             self._url(path),
             params=query,
-            data=body,
+            data=io.BytesIO(body) if body and len(body) > _LARGE else body,  # in pieces
             headers=headers,
             ssl=self._tls,
             allow_redirects=False,

@@ -122,6 +122,8 @@ def refusal(error: ApiError) -> CtlError:
     message = error.message or f"the server answered {error.code} {error.reason}"
     if error.code == 422:
         return Invalid(message)
+    if error.code == 413:
+        return CtlError(message, "apply it in several steps: some files at a time")
     if error.code == 503:
         return Unreachable(message)
     return kinds.get(error.code, CtlError)(message)

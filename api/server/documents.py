@@ -34,6 +34,8 @@ def parse_json(body: bytes) -> Any:
         return msgspec.json.decode(body)
     except msgspec.DecodeError as error:
         raise bad_request(f"the body is not JSON: {error}") from None
+    except RecursionError:
+        raise bad_request("the body is nested too deep: no object has a hundred levels") from None
 
 
 def as_document(value: Any) -> Document:
