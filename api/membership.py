@@ -29,6 +29,7 @@ from api.pki.tls import client_context, stranger_context
 from api.pki.tokens import JoinToken
 from api.types.join import JoinReply, JoinRequest
 
+_MOST_SERVERS = 16  # managers come and go; the first ones are as it joined
 FILE = "membership.json"  # in the agent's data directory
 
 
@@ -116,7 +117,13 @@ async def renew(member: Membership, client: Client) -> Membership:
     """
     key, request = new_request()
     reply = await client.renew(request)
-    renewed = msgspec.structs.replace(member, key=key, cert=reply.certificate, ca=reply.trust)
+    renewed = msgspec.structs.replace(
+        member,
+        key=key,
+        cert=reply.certificate,
+        ca=reply.trust,
+        servers=[*dict.fromkeys([*member.servers, *reply.servers])][:_MOST_SERVERS],
+    )
     client_context(renewed.credentials)
     return renewed
 

@@ -344,8 +344,13 @@ async def _components(session: Session, client: Client, format: Format) -> None:
     if not format.table:
         raise Usage("components are shown as a table or with -o json")
     rows = [
-        [each["name"], each["state"], str(each["restarts"]), each.get("lastError", "")]
+        [
+            each["name"],
+            each["state"],
+            str(each["restarts"]),
+            each.get("lastError") or each.get("message", ""),
+        ]
         for each in components
     ]
-    table = Table(["NAME", "STATE", "RESTARTS", "LAST ERROR"], paint=session.output.cell)
+    table = Table(["NAME", "STATE", "RESTARTS", "MESSAGE"], paint=session.output.cell)
     session.output.lines(table.lines(rows))

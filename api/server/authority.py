@@ -64,7 +64,7 @@ class AuthorityHandlers:
             )
         body = await requests.body(request, _MAX_BODY, _JOIN_SECONDS)
         wanted: RenewRequest = requests.decoded(_RENEW, body)
-        return _answer(self._joins.renew(caller.identity, _shown(request), wanted.request))
+        return _answer(await self._joins.renew(caller.identity, _shown(request), wanted.request))
 
     async def certify(self, request: web.Request) -> web.Response:
         """A user's certificate."""

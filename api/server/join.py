@@ -138,6 +138,7 @@ class Joins:
         if len(wanted.node) > 64:
             raise status.bad_request("a node's name has at most 64 characters")
         uid = await self._claim(wanted, role, uid)
+        await self._trust.refresh()
         certificate = self._trust.signing.certify(
             key, wanted.node, Role.NODE, uid=uid, days=self._node_days
         )
@@ -148,15 +149,16 @@ class Joins:
             cluster=self._cluster,
             certificate=certificate,
             trust=self._trust.bundle,
-            servers=[manager.url for manager in self._trust.managers.values()],
+            servers=self._servers(),
             vault_key=self._trust.vault_key if role == "manager" else "",
         )
 
-    def renew(self, identity: Identity, shown: bytes, request: str) -> RenewReply:
+    async def renew(self, identity: Identity, shown: bytes, request: str) -> RenewReply:
         """A new certificate for who showed this one, and the authorities to trust from now on.
 
-        Raises Failure.
+        Raises Failure, StoreError.
         """
+        await self._trust.refresh()
         days = self._node_days if identity.role is Role.NODE else None
         try:
             key = requested_key(request)
@@ -164,7 +166,9 @@ class Joins:
         except PkiError as error:
             raise status.bad_request(str(error)) from None
         _log.info("renewed a certificate", who=str(identity))
-        return RenewReply(certificate=certificate, trust=self._trust.bundle)
+        return RenewReply(
+            certificate=certificate, trust=self._trust.bundle, servers=self._servers()
+        )
 
     def sign(self, node: str) -> Sign:
         """What a node is to know with its heartbeat."""
@@ -176,6 +180,9 @@ class Joins:
             self._asked = progress(self._trust.signing.id, nodes, {}).ask
             self._asked_until = now + _LOOK
         return Sign(renew=node in self._asked)
+
+    def _servers(self) -> list[str]:
+        return [manager.url for manager in self._trust.managers.values()]
 
     # The token
 

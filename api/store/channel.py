@@ -100,6 +100,7 @@ class Endpoints:
         self._tls = tls
         self._timeout = timeout
         self._endpoints: list[Endpoint] = []
+        self._former: list[Endpoint] = []  # with calls that are still under way
         self._at = 0
         self._closed = False
 
@@ -153,9 +154,17 @@ class Endpoints:
                     raise mapped from error
             await asyncio.sleep(_PAUSE)
 
+    def reconnect(self) -> None:
+        """New connections from now on, with what the certificates' files hold now.
+
+        What is under way goes on over the old ones, watches until theirs ends by itself.
+        """
+        self._former += self._endpoints
+        self._endpoints = []
+
     async def close(self) -> None:
         self._closed = True
-        endpoints, self._endpoints = self._endpoints, []
+        endpoints, self._endpoints, self._former = [*self._endpoints, *self._former], [], []
         for endpoint in endpoints:
             await endpoint.close()
         await _ended_calls()

@@ -93,6 +93,10 @@ class EtcdStore:
         self._slots = asyncio.Semaphore(_CHUNKS_IN_FLIGHT)
         self._keep_alives = KeepAlives(self._endpoints)
 
+    def reconnect(self) -> None:
+        """Read the certificates' files anew, for connections from now on."""
+        self._endpoints.reconnect()
+
     # Reading
 
     async def get(self, key: str) -> KeyValue | None:

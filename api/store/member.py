@@ -127,6 +127,11 @@ class Member:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._end()
 
+    def reconnect(self) -> None:
+        """The certificate's files have changed: use them from now on."""
+        if self._store is not None:
+            self._store.reconnect()
+
     async def _end(self) -> None:
         self.problem = "stopped"
         if self._store is not None:

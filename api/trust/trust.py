@@ -103,6 +103,13 @@ class Trust:
                 _log.warning("the store does not tell of changes now", error=str(error))
                 await asyncio.sleep(_RETRY)
 
+    async def refresh(self) -> None:
+        """Be as far as the store is: to be asked before signing, since a certificate of a root
+        that was dropped meanwhile opens nothing. Raises StoreError."""
+        stored = await self._store.get(AUTHORITY)
+        if stored is None or stored.revision != self._revisions.get(AUTHORITY):
+            await self._list()
+
     def listen(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Call it after every change; returns what ends that."""
         self._listeners = [*self._listeners, callback]

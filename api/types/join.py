@@ -45,6 +45,7 @@ class RenewRequest(Struct, kw_only=True):
 class RenewReply(Struct, kw_only=True):
     certificate: str
     trust: str
+    servers: list[str] = []  # URLs of managers
 
 
 class UserCertificateRequest(Struct, kw_only=True):

@@ -10,31 +10,24 @@ import asyncio
 import contextlib
 import gc
 import socket
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from uuid import uuid4
 
 import msgspec
 import structlog
 
-from api.pki.authority import Authority
-from api.pki.errors import PkiError
-from api.pki.identity import Role
 from api.server.app import Settings, make_app
 from api.server.audit import Audit
 from api.store.cache import Cache
-from api.store.channel import TLSFiles
 from api.store.contract import ABSENT, Conflict, Store, StoreError, Unavailable, Write
-from api.store.etcd import EtcdStore
 from api.store.indexes import standard
 from api.store.keys import CLUSTER
-from api.store.member import Member, MemberError
 from api.trust.records import AUTHORITY
 from api.trust.trust import Trust
 from api.vault.errors import VaultError
 from api.vault.key import VaultKey
 from api.vault.vault import Vault
+from controllers.daemons.etcd import open_store
 from controllers.daemons.process import alone, background, pause
 from controllers.daemons.serving import Serving
 from controllers.manager import Controllers, wall_clock
@@ -49,7 +42,7 @@ async def manage(settings: ManagerSettings, stop: asyncio.Event) -> None:
     """Run a manager until `stop`. Raises Fatal."""
     with alone(settings.data_dir):
         async with contextlib.AsyncExitStack() as stack:
-            store = await stack.enter_async_context(_store(settings))
+            store = await stack.enter_async_context(open_store(settings, stop))
             cluster = await _cluster(store, stop)
             if cluster is None:
                 return
@@ -124,47 +117,6 @@ async def _trust(settings: ManagerSettings, store: Store) -> Trust:
     except (StoreError, OSError) as error:
         raise Fatal(f"the cluster's authority can't be read: {error}") from error
     return trust
-
-
-def _etcd_authority(directory: Path) -> Authority:
-    try:
-        return Authority.open(directory)
-    except (PkiError, OSError) as error:
-        raise Fatal(f"the authority in {directory}: {error}") from error
-
-
-@contextlib.asynccontextmanager
-async def _store(settings: ManagerSettings) -> AsyncIterator[Store]:
-    """The etcd that was given, or a member of our own as a child."""
-    if settings.etcd_endpoints:
-        files = TLSFiles(*settings.etcd_files) if settings.etcd_files else None
-        try:
-            theirs = EtcdStore(settings.etcd_endpoints, files)
-        except (ValueError, OSError) as error:
-            raise Fatal(str(error)) from error
-        async with _closing(theirs) as store:
-            yield store
-        return
-    # etcd takes any certificate of its authority, so it has one that signs nothing else: a node's
-    # certificate opens no store.
-    keys = settings.data_dir / "pki" / "etcd"
-    files = TLSFiles(*_etcd_authority(keys).issue("etcd", Role.ETCD).write(keys, "etcd"))
-    try:
-        async with (
-            Member(settings.data_dir / "etcd", files) as member,
-            _closing(EtcdStore(member.endpoints, member.tls)) as store,
-        ):
-            yield store
-    except MemberError as error:
-        raise Fatal(str(error)) from error
-
-
-@contextlib.asynccontextmanager
-async def _closing(store: Store) -> AsyncIterator[Store]:
-    try:
-        yield store
-    finally:
-        await store.close()
 
 
 async def _cluster(store: Store, stop: asyncio.Event) -> str | None:

@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 import structlog
 
 from api.client import Client, ClientError
-from api.membership import Membership, renew
+from api.membership import FILE, Membership, renew
 from api.pki.authority import life, mark
 from api.pki.errors import PkiError
 from api.pki.tls import client_context
@@ -96,13 +96,24 @@ class AgentRenewal:
                 self._client.use(client_context(member.credentials))
                 break
             except (ClientError, PkiError, OSError) as error:
-                _, ends = life(self._member.cert)
-                _log.warning(
-                    "the certificate is not renewed yet", ends=ends.isoformat(), error=str(error)
-                )
+                self._tell_why(error)
             await asyncio.sleep(wait * random.uniform(0.5, 1.0))  # noqa: S311
             wait = min(2 * wait, _RETRY_LAST)
         self._member = member
         self._told.clear()
         _log.info("renewed the certificate", until=life(member.cert)[1].isoformat())
         self._renewed()
+
+    def _tell_why(self, error: Exception) -> None:
+        name, (_, ends) = self._member.name, life(self._member.cert)
+        if ends > self._clock():
+            _log.warning(
+                "the certificate is not renewed yet", ends=ends.isoformat(), error=str(error)
+            )
+            return
+        _log.error(
+            "the certificate has expired, and no manager takes it any more; what runs here goes on."
+            f" Remove the node (ctl node rm {name}) and its {FILE}, and join anew",
+            ended=ends.isoformat(),
+            error=str(error),
+        )

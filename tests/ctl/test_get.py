@@ -215,7 +215,7 @@ def test_a_terminal_has_colours_and_a_width(running: Ctl) -> None:
 
 def test_the_managers_parts(ctl: Ctl) -> None:
     done = ctl("get", "components")
-    assert done.rows[0] == ["NAME", "STATE", "RESTARTS", "LAST ERROR"]
+    assert done.rows[0] == ["NAME", "STATE", "RESTARTS", "MESSAGE"]
     assert {row[1] for row in done.rows[1:]} == {"Running"}
     assert json.loads(ctl("get", "components", "-o", "json").out)[0]["name"]
 
