@@ -42,6 +42,8 @@ class UpdatePolicy(Struct, kw_only=True):
 class RestartPolicy(Struct, kw_only=True):
     condition: str = "any"  # any | on-failure | none
     delay: str = "5s"
+    max_delay: str = "5m"  # the delay doubles up to this; at most `delay`: it stays the same
+    reset_after: str = "1m"  # a task that ran for this long is no failure in a row
     max_attempts: int = 0  # 0: no limit
     window: str = "0s"  # attempts older than this don't count; 0: all count
 

@@ -51,6 +51,7 @@ class TaskSpec(Struct, kw_only=True):
     node: str = ""
     desired_state: TaskState = TaskState.RUNNING  # Running | Shutdown | Remove
     restarts: int = 0  # how often its slot was restarted before it, with this revision
+    failures: int = 0  # how many tasks in a row ended too soon before it, with this revision
 
 
 class PublishedPort(Struct, kw_only=True):

@@ -21,8 +21,9 @@ _TICK = timedelta(microseconds=1)
 
 
 def new_task(
-    service: Service, key: Key, revision: str, before: Task | None, restarts: int, now: datetime
-) -> Task:
+    service: Service, key: Key, revision: str, before: Task | None, now: datetime, *,
+    restarts: int = 0, failures: int = 0,
+) -> Task:  # fmt: skip
     """The next task of that slot, after `before`."""
     meta = service.metadata
     seed = f"{meta.uid}/{key}/{before.metadata.name if before else ''}/{meta.generation}"
@@ -40,7 +41,12 @@ def new_task(
             creation_timestamp=created,
         ),
         spec=TaskSpec(
-            service=meta.name, revision=revision, slot=slot, node=node, restarts=restarts
+            service=meta.name,
+            revision=revision,
+            slot=slot,
+            node=node,
+            restarts=restarts,
+            failures=failures,
         ),
         status=TaskStatus(state=TaskState.PENDING, since=created),
     )

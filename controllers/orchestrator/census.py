@@ -1,7 +1,8 @@
 """What a service's status says: counts, and conditions that explain them.
 
 Available     True when as many tasks run as are wanted: `3/3 running`. Where some don't, the words
-              of the first one that has any: `2/3 running; web-3-x1y2z: no suitable node (…)`.
+              of the most telling one: `2/3 running; web-3-x1y2z: no suitable node (…)`. With
+              reason CrashLoop a slot's tasks end again and again: how, and when the next starts.
 Progressing   True while something is under way, False with reason Complete when all is as wanted,
               and False with another reason when it can't go on without a change by the user.
 """
@@ -15,11 +16,16 @@ import msgspec
 from api.types.meta import Condition, set_condition
 from api.types.service import Service, ServiceStatus
 from api.types.task import Task, TaskState
+from controllers.orchestrator.restart import Verdict
 
 AVAILABLE = "Available"
 PROGRESSING = "Progressing"
+CRASH_LOOP = "CrashLoop"  # a reason of both: tasks of a slot end again and again
 
 _MOST = 300  # characters of a task's words
+
+
+_LOOP = 2  # tasks in a row that ended too soon: it is no accident any more
 
 
 class Census(msgspec.Struct):
@@ -31,7 +37,9 @@ class Census(msgspec.Struct):
     leaving: int = 0  # told to stop, not over
     problem: str = ""  # the words of one task, the most telling
     gave_up: str = ""  # why a slot will not run again by itself
+    looping: str = ""  # the words of the slot that failed most often in a row
     _gravity: int = 0
+    _failures: int = 0  # of that slot
 
     def notice(self, task: Task, why_final: str = "") -> None:
         """A task of a slot that does not run as it should."""
@@ -43,6 +51,23 @@ class Census(msgspec.Struct):
         if gravity > self._gravity:
             self._gravity = gravity
             self.problem = f"{task.metadata.name}: {words[:_MOST]}"
+
+    def notice_wait(self, ended: Task, judged: Verdict) -> None:
+        """A slot that waits until it may start again."""
+        if judged.at is not None:
+            next_try = f"the next try is at {judged.at:%Y-%m-%dT%H:%M:%SZ}"
+            self._notice_loop(ended, judged.failures, next_try)
+
+    def notice_retry(self, task: Task, failed: Task | None) -> None:
+        """A slot that is starting again."""
+        self._notice_loop(failed or task, task.spec.failures, f"{task.metadata.name} is the next")
+
+    def _notice_loop(self, ended: Task, failures: int, what_next: str) -> None:
+        if failures >= _LOOP and failures > self._failures:
+            self._failures = failures
+            words = _trouble(ended)[1][:_MOST] or "ended"
+            name = ended.metadata.name
+            self.looping = f"{name}: {words}; {failures} in a row ended so, {what_next}"
 
     @property
     def complete(self) -> bool:
@@ -101,9 +126,11 @@ def conditions_of(old: list[Condition], *new: Condition, now: datetime) -> list[
 def _available(census: Census) -> Condition:
     up = census.running >= census.replicas
     message = f"{census.running}/{census.replicas} running"
-    if not up and census.problem:
-        message = f"{message}; {census.problem}"
-    reason = "TasksRunning" if up else "TasksNotRunning"
+    reason = "TasksRunning"
+    if not up:
+        words = census.problem if census.gave_up else census.looping or census.problem
+        message = f"{message}; {words}" if words else message
+        reason = CRASH_LOOP if census.looping else "TasksNotRunning"
     return Condition(
         type=AVAILABLE, status="True" if up else "False", reason=reason, message=message
     )
@@ -116,6 +143,9 @@ def _progressing(census: Census, revision: str) -> Condition:
     elif census.complete:
         status, reason = "False", "Complete"
         message = f"all tasks run revision {revision}" if census.replicas else "no tasks wanted"
+    elif census.looping:
+        status, reason = "True", CRASH_LOOP
+        message = census.looping
     elif census.updated < census.running:
         status, reason = "True", "Updating"
         message = f"{census.updated}/{census.replicas} run revision {revision}"

@@ -287,8 +287,11 @@ def _count(fleet: _Fleet, rollout: Rollout) -> None:
         if slot.ended is not None:
             name = slot.ended.metadata.name
             census.notice(slot.ended, rollout.given_up.get(name, ""))
+            if name in rollout.next_try:
+                census.notice_wait(slot.ended, rollout.next_try[name])
         elif slot.keeper is not None and not current:
             census.notice(slot.keeper)
+            census.notice_retry(slot.keeper, slot.failure)
             if slot.failure is not None:
                 census.notice(slot.failure)
 

@@ -28,7 +28,7 @@ from api.types.service import Service
 from api.types.task import TERMINAL, Task, TaskState
 from controllers.orchestrator.births import new_task
 from controllers.orchestrator.decision import Decision, Note, World
-from controllers.orchestrator.restart import Policy, verdict
+from controllers.orchestrator.restart import Policy, Verdict, verdict
 from controllers.orchestrator.slots import Slot, made, never_assigned, runs
 
 PATIENCE = 60.0  # seconds; SwarmKit's
@@ -55,6 +55,7 @@ class Rollout:
         self._free = self._parallelism  # shares of the parallelism
         self._down = 0  # slots that don't run
         self.given_up: dict[str, str] = {}  # tasks that are not replaced, and why
+        self.next_try: dict[str, Verdict] = {}  # tasks whose replacement waits
 
     def settle(
         self,
@@ -141,7 +142,9 @@ class Rollout:
         if ended is not None:
             self._restart(slot, ended)
         elif slot.lost or slot.draining or self._all_over(slot.stopping):
-            self._create(slot, self._grant(slot), self._restarts(slot))
+            last = slot.last.spec if slot.last is not None else None
+            restarts, failures = (last.restarts, last.failures) if last is not None else (0, 0)
+            self._create(slot, self._grant(slot), restarts, failures)
 
     def _restart(self, slot: Slot, ended: Task) -> None:
         """After a task that ended by itself."""
@@ -153,11 +156,12 @@ class Rollout:
                 return
             if judged.at > self._world.now:
                 self.decision.look_again((judged.at - self._world.now).total_seconds())
+                self.next_try[ended.metadata.name] = judged
                 return
         self._note_end(ended)
         self.stop(ended)  # it is history now, as its desired state tells people
         own = ended.status.state is not TaskState.ORPHANED
-        self._create(slot, self._grant(slot), ended.spec.restarts + own)
+        self._create(slot, self._grant(slot), ended.spec.restarts + own, judged.failures)
 
     def _replace(self, slot: Slot) -> None:
         """An outdated task's turn, if there is a share free for it."""
@@ -199,15 +203,14 @@ class Rollout:
             return self.revision
         return last.spec.revision if last.spec.revision in self._kept else self.revision
 
-    def _restarts(self, slot: Slot) -> int:
-        return slot.last.spec.restarts if slot.last is not None else 0
-
-    def _create(self, slot: Slot, revision: str, restarts: int = 0) -> None:
+    def _create(self, slot: Slot, revision: str, restarts: int = 0, failures: int = 0) -> None:
         if slot.last is not None and slot.last.spec.revision != revision:
-            restarts = 0
-        self.decision.create.append(
-            new_task(self.service, slot.key, revision, slot.newest, restarts, self._world.now)
-        )
+            restarts = failures = 0
+        task = new_task(
+            self.service, slot.key, revision, slot.newest, self._world.now,
+            restarts=restarts, failures=failures,
+        )  # fmt: skip
+        self.decision.create.append(task)
 
     def _all_over(self, tasks: Sequence[Task]) -> bool:
         """Whether all have stopped, or were given their time."""

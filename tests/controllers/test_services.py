@@ -130,7 +130,9 @@ async def test_max_attempts_are_kept_and_said() -> None:
     async with a_world(1) as world:
         world.behave = lambda _task, _revision: TaskState.FAILED
         await world.put(service(replicas=1, restart=RestartPolicy(delay="1s", max_attempts=7)))
-        await world.until(lambda: world.condition("Progressing")[1] == "RestartsExhausted")
+        await world.until(lambda: world.condition("Progressing")[1] == "CrashLoop")
+        assert "in a row ended so, the next try is at 2026-" in world.condition("Available")[2]
+        await world.until(lambda: world.condition("Progressing")[1] == "RestartsExhausted", 200)
         newest = max(world.tasks(), key=lambda task: task.spec.restarts)
         assert newest.spec.restarts == 7
         assert "restart.maxAttempts is 7" in world.condition("Available")[2]
@@ -141,7 +143,7 @@ async def test_history_is_five_tasks_a_slot() -> None:
         world.behave = lambda _task, _revision: TaskState.FAILED
         await world.put(service(replicas=2, restart=RestartPolicy(delay="1s")))
         await world.until(
-            lambda: all(t.spec.restarts > 2 for t in world.tasks()) and bool(world.tasks()), 100
+            lambda: all(t.spec.restarts > 2 for t in world.tasks()) and bool(world.tasks()), 300
         )
 
         def over(slot: int) -> list[Task]:

@@ -56,15 +56,15 @@ def test_at_rest_nothing_is_decided() -> None:
 def test_names_are_labels_however_long_the_service() -> None:
     long = service(1)
     long.metadata.name = "w" * 63
-    task = new_task(long, 12345, "r", None, 0, EPOCH)
+    task = new_task(long, 12345, "r", None, EPOCH)
     assert len(task.metadata.name) == 63
-    assert new_task(long, "node-1", "r", None, 0, EPOCH).spec.node == "node-1"
+    assert new_task(long, "node-1", "r", None, EPOCH).spec.node == "node-1"
 
 
 def test_a_slot_stays_in_order_when_the_clock_goes_back() -> None:
     found = service(1)
-    first = new_task(found, 1, "r", None, 0, EPOCH)
-    second = new_task(found, 1, "r", first, 0, EPOCH - timedelta(hours=1))
+    first = new_task(found, 1, "r", None, EPOCH)
+    second = new_task(found, 1, "r", first, EPOCH - timedelta(hours=1))
     assert second.metadata.creation_timestamp is not None
     assert second.metadata.creation_timestamp > EPOCH
     assert first.metadata.name != second.metadata.name
@@ -194,7 +194,8 @@ def test_a_broken_engine_is_looked_at_again_when_its_grace_ends() -> None:
 
 
 def ended(state: TaskState = TaskState.FAILED, *, restarts: int = 0, ago: float = 0.0) -> Task:
-    task = new_task(service(1), 1, "web-1", None, restarts, EPOCH - timedelta(seconds=ago))
+    made = EPOCH - timedelta(seconds=ago)
+    task = new_task(service(1), 1, "web-1", None, made, restarts=restarts)
     task.status.state = state
     task.status.since = EPOCH
     return task

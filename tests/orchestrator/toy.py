@@ -12,7 +12,7 @@ from api.types.meta import Condition, Metadata
 from api.types.node import Node, NodeSpec, NodeStatus
 from api.types.revision import Revision, revision_name
 from api.types.service import Service, ServiceSpec
-from api.types.task import Task, TaskState
+from api.types.task import TERMINAL, Task, TaskState
 from api.types.template import TaskTemplate
 from controllers.orchestrator.decide import decide
 from controllers.orchestrator.decision import Decision, Observed, World
@@ -130,6 +130,10 @@ class Toy:
     def set_state(self, name: str, state: TaskState) -> None:
         task = self.tasks[name]
         status = msgspec.structs.replace(task.status, state=state, since=self.now)
+        if state is TaskState.STARTING:
+            status.started_at = self.now
+        elif state in TERMINAL:
+            status.finished_at = self.now
         self._put(msgspec.structs.replace(task, status=status))
         if not self.tasks[name].live:
             self.observed.ended.setdefault(task.metadata.uid, self.now)
