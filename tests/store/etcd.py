@@ -118,11 +118,26 @@ class Etcd:
             time.sleep(0.02)
 
     def signal(self, number: signal.Signals) -> None:
-        if self._process is not None:
-            os.kill(self._process.pid, number)
+        """A pause is complete when this returns."""
+        if self._process is None:
+            return
+        os.kill(self._process.pid, number)
+        deadline = time.monotonic() + START_SECONDS
+        while number == signal.SIGSTOP and not _stopped(self._process.pid):
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"etcd (pid {self._process.pid}) does not stop")
+            time.sleep(0.01)
 
     def kill(self) -> None:
         if self._process is not None:
             self._process.kill()
             self._process.wait()
             self._process = None
+
+
+def _stopped(pid: int) -> bool:
+    """Whether every thread stands still: on a busy machine some run on for a moment."""
+    threads = Path(f"/proc/{pid}/task").iterdir()
+    return all(
+        (thread / "stat").read_text().rpartition(")")[2].split()[0] == "T" for thread in threads
+    )
