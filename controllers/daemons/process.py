@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import fcntl
 import os
+import tempfile
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +17,8 @@ import structlog
 from controllers.settings import Fatal
 
 log = structlog.get_logger("skep")
+
+_ROOM = 64 * 1024  # bytes; less is as good as none
 
 RETRY = 1.0  # seconds between tries to reach what a daemon needs to start
 
@@ -57,7 +60,7 @@ def alone(data_dir: Path) -> Iterator[None]:
         data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         handle = os.open(data_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise Fatal(f"the data directory {data_dir} can't be used: {error.strerror}") from error
+        raise _unusable("data", data_dir, error) from error
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -65,8 +68,31 @@ def alone(data_dir: Path) -> Iterator[None]:
         os.close(handle)
         raise Fatal(f"the data directory {data_dir} is in use by process {owner}") from None
     try:
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, str(os.getpid()).encode(), 0)
+        try:
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, str(os.getpid()).encode(), 0)
+            has_room(data_dir, "data")
+        except OSError as error:
+            raise _unusable("data", data_dir, error) from error
         yield
     finally:
         os.close(handle)
+
+
+def has_room(directory: Path, what: str) -> None:
+    """Make the directory (`what`: data | run) where it is missing. Raises Fatal where nothing can
+    be kept in it: better said now than of the first secret."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory) as probe:
+            probe.write(bytes(_ROOM))
+            probe.flush()
+    except OSError as error:
+        raise _unusable(what, directory, error) from error
+
+
+def _unusable(what: str, directory: Path, error: OSError) -> Fatal:
+    return Fatal(
+        f"the {what} directory {directory} can't be used: {error.strerror}; "
+        f"make room there or have it writable, or give another with --{what}-dir"
+    )

@@ -50,7 +50,8 @@ def decide(
             note = Note("Normal", "RevisionCreated", f"revision {number} ({revision})")
             decision.notes.append(note)
     requirements = Requirements(service.spec.placement)
-    standings = Standings(world.nodes, requirements, world.now)
+    movable = service.spec.mode != "global"
+    standings = Standings(world.nodes, requirements, world.now, movable=movable)
     kept = {known.metadata.name for known in revisions}
     fleet = _Fleet(service, revision, standings)
     if service.spec.mode == "global":

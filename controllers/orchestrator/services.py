@@ -31,7 +31,7 @@ from api.types.task import TERMINAL, Task, TaskState
 from controllers.orchestrator.census import refused_status
 from controllers.orchestrator.decide import cascade, decide
 from controllers.orchestrator.decision import Decision, Observed, World
-from controllers.placement.cluster import offer
+from controllers.placement.cluster import is_ready, offer
 from controllers.reconcile.barrier import settled
 from controllers.reconcile.controller import DONE, After, Controller, GiveUp, Outcome
 from controllers.reconcile.recorder import Recorder
@@ -145,9 +145,18 @@ class ServiceController:
         there = self._cache.by(TASK, "node", event.item.name)
         for key in {f"{item.namespace}/{item.obj.spec.service}" for item in there}:
             add(key)
+        if event.type != DELETED and is_ready(node):
+            self._wake_stranded()
         for item in self._cache.items(SERVICE):
             if item.obj.spec.mode == "global":
                 add(f"{item.namespace}/{item.name}")
+
+    def _wake_stranded(self) -> None:
+        """Tasks on silent nodes may have a place to go to now."""
+        for name, node in self._nodes.items():
+            if not is_ready(node):
+                for item in self._cache.by(TASK, "node", name):
+                    self._controller.queue.add(f"{item.namespace}/{item.obj.spec.service}")
 
     def _pace(self, key: str) -> float:
         """Seconds of rest after a look: it costs about two microseconds a task."""

@@ -16,6 +16,7 @@ Key = int | str
 
 _RUNNING = TaskState.RUNNING
 _REMOVE = TaskState.REMOVE
+_SILENT = (Standing.STRANDED, Standing.LOST)
 _FAILURES = (TaskState.FAILED, TaskState.REJECTED)
 _ASSIGNED = RANK[TaskState.ASSIGNED]
 _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
@@ -77,7 +78,7 @@ class Slot:
             return
         if spec.desired_state is not _RUNNING:
             # On a lost node nobody will say that it is over; and nothing unassigned has to stop.
-            if not never_assigned(task) and standing(spec.node) is not Standing.LOST:
+            if not never_assigned(task) and standing(spec.node) not in _SILENT:
                 (self.leaving if spec.desired_state is _REMOVE else self.stopping).append(task)
             return
         place = standing(spec.node)

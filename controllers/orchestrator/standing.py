@@ -2,6 +2,10 @@
 
 A node whose agent sent no heartbeat is lost at once: the node controller says so only after three
 periods. One whose engine is down is given time to restart it, as containers may go on without it.
+
+Where no other node could take a lost node's tasks, nothing is won by giving them up: their
+containers most likely go on, and the agent that comes back adopts them. They are given up as soon
+as there is another node.
 """
 
 from __future__ import annotations
@@ -12,6 +16,7 @@ from datetime import datetime
 
 from api.types.meta import condition
 from api.types.node import Node
+from controllers.placement.cluster import is_ready
 from controllers.placement.suitable import Requirements
 
 ENGINE_GRACE = 30.0  # seconds an engine may be down before its tasks are replaced
@@ -21,6 +26,7 @@ class Standing(enum.Enum):
     FINE = "fine"
     MISPLACED = "misplaced"  # it no longer meets the service's constraints
     DRAINING = "draining"
+    STRANDED = "stranded"  # lost, and its tasks can't go anywhere else
     LOST = "lost"
 
 
@@ -28,11 +34,19 @@ class Standings:
     """Answers for one service and one moment; each node is looked at once."""
 
     def __init__(
-        self, nodes: Mapping[str, Node], requirements: Requirements, now: datetime
+        self,
+        nodes: Mapping[str, Node],
+        requirements: Requirements,
+        now: datetime,
+        *,
+        movable: bool = True,
     ) -> None:
+        """`movable`: a task's place may be another node."""
         self._nodes = nodes
         self._requirements = requirements
         self._now = now
+        self._movable = movable
+        self._refuge: bool | None = None  # whether there is a node that could take tasks
         self.of: dict[str, Standing] = {"": Standing.FINE}  # not assigned yet
         self.waits: list[float] = []  # seconds until an engine's grace is over
 
@@ -48,12 +62,22 @@ class Standings:
             return Standing.LOST
         left = grace_left(node, self._now)
         if left is not None and left <= 0:
-            return Standing.LOST
+            return Standing.LOST if self._goes_elsewhere() else Standing.STRANDED
         if left is not None:
             self.waits.append(left)
         if node.spec.availability == "drain":
             return Standing.DRAINING
         return Standing.FINE if self._requirements.met_by(node) else Standing.MISPLACED
+
+    def _goes_elsewhere(self) -> bool:
+        if self._refuge is None:
+            self._refuge = not self._movable or any(
+                is_ready(node)
+                and node.spec.availability == "active"
+                and self._requirements.met_by(node)
+                for node in self._nodes.values()
+            )
+        return self._refuge
 
 
 def grace_left(node: Node, now: datetime) -> float | None:

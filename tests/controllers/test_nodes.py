@@ -38,6 +38,37 @@ async def test_a_silent_node_is_replaced_at_once_and_cleans_up_when_it_returns()
         assert world.on("n1") == 0
 
 
+async def test_tasks_of_silent_nodes_wait_where_there_is_no_other_node() -> None:
+    """On a cluster of one machine an agent may take its time: it adopts what still runs."""
+    async with a_world(1) as world:
+        await world.put(service(replicas=3))
+        await world.steady(3)
+        before = {t.metadata.uid for t in world.running()}
+        await world.cut_off("n1")
+        await world.until(lambda: world.ready("n1") == ("Unknown", "HeartbeatMissed"), 30)
+        await world.pause(600)
+        assert {t.metadata.uid for t in world.tasks() if t.wanted} == before
+        await world.join(node("n1"))
+        await world.until(lambda: world.ready("n1") == ("True", "EngineReady"))
+        await world.steady(3)
+        assert {t.metadata.uid for t in world.running()} == before
+
+
+async def test_stranded_tasks_move_as_soon_as_there_is_another_node() -> None:
+    async with a_world(1) as world:
+        await world.put(service(replicas=3))
+        await world.steady(3)
+        await world.cut_off("n1")
+        await world.pause(120)
+        await world.join(node("n2"))
+        await world.until(lambda: world.on("n2") == 3, 30)
+        left = [t for t in world.tasks() if t.spec.node == "n1"]
+        assert {t.spec.desired_state for t in left} == {TaskState.SHUTDOWN}
+        await world.join(node("n1"))
+        await world.steady(3)
+        assert world.on("n1") == 0
+
+
 async def test_a_broken_engine_is_given_half_a_minute() -> None:
     async with a_world(2) as world:
         await world.put(service(replicas=2))

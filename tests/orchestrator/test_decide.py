@@ -179,15 +179,28 @@ def test_deletion_asks_all_to_go_and_finishes_when_none_is_left() -> None:
 
 
 def test_a_broken_engine_is_looked_at_again_when_its_grace_ends() -> None:
-    toy = settled(3, nodes=1)
-    toy.ready("n0", "False")
+    toy = settled(4, nodes=2)
+    node = next(iter(toy.tasks.values())).spec.node
+    there = [task for task in toy.tasks.values() if task.spec.node == node]
+    toy.ready(node, "False")
     toy.now += timedelta(seconds=10)
     decision = toy.decide()
     assert decision.update == []
     assert decision.requeue_after == 20
     toy.now += timedelta(seconds=20)
     decision = toy.decide()
-    assert len(decision.update) == len(decision.create) == 3
+    assert len(decision.update) == len(decision.create) == len(there)
+
+
+@pytest.mark.parametrize("ready", ["False", "Unknown"])
+def test_tasks_of_a_lost_node_stay_where_no_other_could_take_them(ready: str) -> None:
+    toy = settled(3, nodes=1)
+    toy.ready("n0", ready)
+    toy.now += timedelta(hours=1)
+    decision = toy.decide()
+    assert (decision.update, decision.create, decision.requeue_after) == ([], [], None)
+    toy.scale(1)
+    assert len(toy.decide().update) == 2, "who wants fewer need not wait for it"
 
 
 # The restart policy

@@ -1,0 +1,95 @@
+"""The container engine is killed: no time to end its containers or to write anything down."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.engine import Engine
+from tests.cluster.harness import Cluster, Document, service, until
+
+pytestmark = [pytest.mark.cluster, pytest.mark.engine, pytest.mark.etcd]
+
+REPLICAS = 5
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[Engine]:
+    it = Engine(Path(tempfile.mkdtemp(prefix="skep-engine-")))
+    try:
+        it.start()
+        it.build("busybox")
+        yield it
+    finally:
+        it.stop()
+        it.clear()
+        shutil.rmtree(it.home)
+
+
+@pytest.fixture(scope="module")
+def cluster(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    it = Cluster(tmp_path_factory.mktemp("cluster"), socket=engine.socket)
+    try:
+        it.start()
+        yield it
+    finally:
+        it.stop()
+
+
+def ready(cluster: Cluster) -> Document:
+    node = cluster.find("node", cluster.node)
+    conditions = node["status"]["conditions"] if node else []
+    return next((each for each in conditions if each["type"] == "Ready"), {})
+
+
+def alive(pids: dict[str, int]) -> set[str]:
+    return {id for id, pid in pids.items() if Path(f"/proc/{pid}").exists()}
+
+
+@pytest.fixture(autouse=True)
+def clean(cluster: Cluster) -> Iterator[None]:
+    yield
+    cluster.ctl("delete", "services", "--all")
+    until(lambda: not cluster.containers(every=True), "all containers are gone")
+
+
+@pytest.mark.parametrize("agent_too", [False, True])
+def test_a_killed_engine(cluster: Cluster, engine: Engine, agent_too: bool) -> None:
+    name = f"web-{agent_too}".lower()
+    cluster.apply(service(name, replicas=REPLICAS))
+    first = cluster.until_running(name, REPLICAS)
+    before = cluster.pids()
+    assert len(before) == REPLICAS
+
+    engine.stop(signal.SIGKILL)
+    until(lambda: ready(cluster).get("reason") == "EngineDown", "the node says why")
+    assert engine.socket in ready(cluster)["message"]
+    if agent_too:
+        cluster.kill("agent")
+        cluster.start_agent(wait=False)
+
+    engine.start()
+    until(cluster.ready, "the node is ready")
+    # An engine without live-restore ends what it finds running when it starts.
+    until(lambda: not alive(before) or cluster.containers() >= alive(before), "they are known")
+
+    def settled() -> bool:
+        tasks = cluster.tasks(name, "Running")
+        ids = {task["status"]["container"]["id"] for task in tasks}
+        return len(tasks) == REPLICAS and ids == cluster.containers() == set(cluster.pids())
+
+    until(settled, "as many run as are wanted, and no others")
+    assert not alive(before) - cluster.containers(), "processes nobody knows of"
+    kept = {task["metadata"]["uid"] for task in cluster.tasks(name, "Running")}
+    for task in first:
+        if task["metadata"]["uid"] not in kept:
+            found = cluster.find("task", task["metadata"]["name"])
+            assert found is not None, "it is kept in the history"
+            words = found["status"].get("error") or found["status"].get("message")
+            assert words, "it says how it ended"
+    assert "Traceback" not in cluster.log("agent")
