@@ -82,6 +82,12 @@ def promote(session: Session, nodes: tuple[str, ...]) -> None:
     """Make nodes' machines managers', and say what is to be done there."""
 
     async def work(client: Client) -> None:
+        if not (await client.authority()).shared_store:
+            raise CtlError(
+                "this cluster's store is an etcd of its only manager's own, which another manager"
+                " can't reach",
+                "run an etcd cluster and start the managers with --etcd-endpoints",
+            )
         await _give_role(session.output, client, nodes, "manager")
         line = await join_line(client, session.context.servers, "manager")
         session.output.note("to start a manager there, get the cluster's key first, with:")

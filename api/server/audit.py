@@ -3,10 +3,11 @@
     {"time": …, "id": …, "who": "user deployer", "from": "10.0.0.7", "verb": "patch",
      "resource": "services", "namespace": "shop", "name": "web", "code": 200, "ms": 3.1}
 
-Written are all changes, commands and logs taken from containers, and every refusal; reading too
-where asked for. Agents' reports on their own tasks are not: they are no one's doing, and the events
-have them. A set that is applied names each object with its result. Bodies, queries and headers are
-never written: a secret's payload and a command's arguments are in them.
+Written are all changes, commands and logs taken from containers, join tokens that were read, and
+every refusal of somebody known; reading too where asked for. Agents' reports on their own tasks are
+not: they are no one's doing, and the events have them. A set that is applied names each object with
+its result. Bodies, queries and headers are never written: a secret's payload and a command's
+arguments are in them.
 
 Lines go to a file of mode 0600 that is turned over by size. A disk that is full costs lines, not
 requests: the first of them is said in the manager's log.
@@ -28,13 +29,14 @@ import msgspec
 import structlog
 from aiohttp import web
 
-from api.server.paths import Target
+from api.server.paths import PREFIX, Target
 from api.server.roles import verb_of
 
 FILE_BYTES = 64 * 1024 * 1024
 FILES = 8  # older ones, beside the one that is written
 
 _QUIET_SUBS = frozenset({"session", "heartbeat", "assignments", "statuses", "streams"})
+_TOKENS = PREFIX + "tokens/"  # to read one is to be able to use it
 _READING = frozenset({"get", "list"})
 _TOLD_SUBS = frozenset({"log", "exec", "attach"})  # reading that is more than looking at objects
 _OBJECTS: web.RequestKey[list[dict[str, str]]] = web.RequestKey("audit.objects", list)
@@ -61,7 +63,7 @@ class Audit:
         self, request: web.Request, target: Target | None, id: str, who: str, code: int, ms: float
     ) -> None:
         """A request is over."""
-        if self._file is None or not self._worth(request, target, code):
+        if self._file is None or not self._worth(request, target, who, code):
             return
         line: dict[str, Any] = {
             "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
@@ -82,8 +84,12 @@ class Audit:
         if self._file is not None:
             self._file.close()
 
-    def _worth(self, request: web.Request, target: Target | None, code: int) -> bool:
-        if code in (401, 403, 429):
+    def _worth(self, request: web.Request, target: Target | None, who: str, code: int) -> bool:
+        if not who:
+            # Who joined, and who may not (which is limited). A stranger could turn the log over
+            # with the rest; the manager's own log has it.
+            return code in (200, 403) and request.method == "POST"
+        if code in (401, 403, 429) or request.path.startswith(_TOKENS):
             return True
         sub = target.sub[0] if target is not None and target.sub else ""
         if sub in _QUIET_SUBS:

@@ -107,6 +107,7 @@ class AuthorityHandlers:
             nodes=len(nodes),
             waiting=made.waiting if record.next else [],
             managers=[manager.url for manager in self._trust.managers.values()],
+            shared_store=self._joins.shared_store,
         )
 
 

@@ -107,7 +107,7 @@ class Joins:
         self._note = note
         self._cluster = cluster
         self._node_days = node_days
-        self._shared_store = shared_store
+        self.shared_store = shared_store
         self._clock = clock
         self._patience = patience or Patience()
         self._asked: frozenset[str] = frozenset()  # nodes that are to renew now
@@ -127,7 +127,7 @@ class Joins:
             key = requested_key(wanted.request)
         except PkiError as error:
             raise status.bad_request(str(error)) from None
-        if role == "manager" and not self._shared_store:
+        if role == "manager" and not self.shared_store:
             raise status.Failure(
                 409,
                 "Conflict",
@@ -261,7 +261,7 @@ class Joins:
                 f"node {item.name} is another machine; if this one takes its place, remove it first"
                 f" with `ctl node rm {item.name}`, else join under another name with --node",
             )
-        if node.spec.role == role:
+        if role == "worker" or node.spec.role == role:  # a manager's is not taken away so
             return node.metadata.uid, None
         document = decode(item.value)
         document["spec"] = {**document.get("spec", {}), "role": role}

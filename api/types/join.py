@@ -82,3 +82,4 @@ class AuthorityStatus(Struct, kw_only=True):
     nodes: int = 0
     waiting: list[str] = []  # for whom, and why
     managers: list[str] = []  # URLs of those that live
+    shared_store: bool = False  # whether another manager could reach the store

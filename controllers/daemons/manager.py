@@ -16,6 +16,7 @@ from uuid import uuid4
 import msgspec
 import structlog
 
+from api.pki.errors import PkiError
 from api.server.app import Settings, make_app
 from api.server.audit import Audit
 from api.store.cache import Cache
@@ -78,6 +79,8 @@ async def manage(settings: ManagerSettings, stop: asyncio.Event) -> None:
             except OSError as error:
                 where = f"{settings.host}:{settings.port}"
                 raise Fatal(f"can't listen on {where}: {error.strerror or error}") from error
+            except PkiError as error:
+                raise Fatal(f"the server's certificate can't be made: {error}") from error
             log.info("the API answers", url=settings.url, cluster=cluster)
             gc.collect()
             gc.freeze()

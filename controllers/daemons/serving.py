@@ -21,6 +21,7 @@ from aiohttp import web
 
 from api import context as contexts
 from api.pki.authority import expiry, life
+from api.pki.errors import PkiError
 from api.pki.identity import Role
 from api.pki.tls import server_context
 from api.server.listener import Listener, serve
@@ -61,6 +62,7 @@ class Serving:
         self._listener: Listener | None = None
         self._listening = asyncio.Event()
         self._changed = asyncio.Event()
+        self._news = asyncio.Event()  # something to say in the store
         self._made_for = ""  # the roots that the present certificate was made for
         self._due = clock()
         self._lease = 0
@@ -68,7 +70,7 @@ class Serving:
         self._said: ManagerRecord | None = None
 
     async def open(self, app: web.Application) -> None:
-        """Listen, and write the admin's context. Raises OSError."""
+        """Listen, and write the admin's context. Raises OSError, PkiError."""
         self._listener = await serve(
             app, host=self._settings.host, port=self._settings.port, tls=self._certificate()
         )
@@ -99,6 +101,7 @@ class Serving:
         while True:
             if self._stale() and self._listener is not None:
                 await self._listener.use(self._certificate())
+                self._news.set()
                 _log.info("took a new server certificate", root=self._trust.signing.id)
             self._admin()
             left = (self._due - self._clock()) / timedelta(seconds=1)
@@ -124,6 +127,12 @@ class Serving:
 
     def _admin(self) -> None:
         """`admin.yaml`: what a person on this machine needs to use the cluster as its admin."""
+        try:
+            self._write_admin()
+        except (contexts.ContextError, PkiError) as error:
+            _log.error("the admin's context is not renewed", error=str(error))
+
+    def _write_admin(self) -> None:
         path = self._settings.data_dir / "admin.yaml"
         file = contexts.load(path)
         known = file.contexts.get("default")
@@ -157,7 +166,10 @@ class Serving:
                 _log.warning("can't say in the store that this manager lives", error=str(error))
                 await asyncio.sleep(_RETRY)
                 continue
-            await asyncio.sleep(_ALIVE / 10)
+            self._news.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_ALIVE / 3):
+                    await self._news.wait()
 
     async def _say(self) -> None:
         if not self._lease:

@@ -12,9 +12,12 @@ from typing import Any
 import pytest
 
 from api.client import ApiError
+from api.membership import join
+from api.pki.tls import stranger_context
 from api.server.audit import FILES, Audit, _File
 from api.types.kinds import SECRET, SERVICE, TASK
 from tests.server.harness import Running, running_server, secret, service
+from tests.server.raw import request
 
 
 @contextlib.asynccontextmanager
@@ -44,6 +47,19 @@ async def test_a_change_says_who_did_what_to_which_object(tmp_path: Path) -> Non
     assert gone["from"] == "127.0.0.1"
     assert gone["ms"] >= 0
     assert len({made["id"], gone["id"]}) == 2
+
+
+async def test_a_token_that_was_read_is_told_and_so_is_who_joined(tmp_path: Path) -> None:
+    path = tmp_path / "audit.log"
+    async with audited(path) as server, server.client() as admin:
+        token = await admin.token("worker")
+        await join([server.url], token, name="a")
+        assert (await request(server, "POST", "/join", tls=stranger_context())).code == 400
+        assert (await request(server, "GET", "/services", tls=stranger_context())).code == 401
+    read, joined = lines(path)
+    assert (read["who"], read["path"]) == ("admin admin", "/apis/skep.dev/v1/tokens/worker")
+    assert (joined["who"], joined["verb"], joined["code"]) == ("nobody", "post", 200)
+    assert token not in path.read_text()
 
 
 async def test_a_set_names_each_object_with_its_result(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from api.pki.authority import Authority, expiry
+from api.pki.authority import Authority, expiry, mark
 from api.pki.credentials import Credentials
 from api.pki.identity import Role
 from api.pki.tls import client_context, server_context
@@ -142,6 +142,14 @@ async def test_a_root_is_replaced_without_anybody_being_locked_out(
         handshake(old_client, last_server)
     with pytest.raises(ssl.SSLError):
         handshake(last_client, old_server)
+
+
+async def test_a_bundle_is_known_by_its_mark(store: MemoryStore, vault: Vault) -> None:
+    trust = await opened(store, vault)
+    assert trust.mark == mark(trust.bundle) == trust.signing.id
+    await trust.rotate()
+    assert trust.mark == mark(trust.bundle)
+    assert trust.mark.count("+") == 1
 
 
 async def test_the_old_roots_key_is_gone_from_the_store(store: MemoryStore, vault: Vault) -> None:
