@@ -83,19 +83,22 @@ async def wait_until(
     """Until all are as wanted. `say` tells progress on stderr. Raises TimedOut, NotFound."""
     watched = [Watched(target, namespace, wanted) for target in targets]
     teller = Teller(output) if say else None
+    groups = [
+        Group([each for each in watched if each.target.kind is kind], client, teller)
+        for kind in dict.fromkeys(each.target.kind for each in watched)
+    ]
     try:
         # Looking once is no matter of time: what is so already is so within 0 s too.
-        async with asyncio.TaskGroup() as group:
-            for each in watched:
-                group.create_task(each.look(client, teller))
-        late = [each for each in watched if not each.met]
-        if not late:
+        async with asyncio.TaskGroup() as tasks:
+            for group in groups:
+                tasks.create_task(group.look())
+        if all(group.met for group in groups):
             return
         if timeout <= 0:
             raise TimeoutError
-        async with asyncio.timeout(timeout), asyncio.TaskGroup() as group:
-            for each in late:
-                group.create_task(each.follow(client, teller))
+        async with asyncio.timeout(timeout), asyncio.TaskGroup() as tasks:
+            for group in groups:
+                tasks.create_task(group.follow())
     except TimeoutError:
         raise _too_late(watched, timeout) from None
     except BaseExceptionGroup as errors:
@@ -125,7 +128,6 @@ class Watched:
         self.wanted = wanted
         self.obj: Document | None = None
         self.met = False
-        self._version = ""  # of the list it was seen in
 
     @property
     def title(self) -> str:
@@ -135,39 +137,69 @@ class Watched:
     def why_not(self) -> str:
         return self.wanted.why_not(self.obj)
 
-    async def look(self, client: Client, teller: Teller | None) -> None:
-        """Once. Raises NotFound."""
-        listing = await client.list(self.target.kind, self.namespace, field_selector=self._selector)
-        if not listing.items and not self.wanted.absence:
+    def look(self, obj: Document | None, teller: Teller | None) -> None:
+        """It is this now. Raises NotFound where it is not there and should be."""
+        if obj is None and not self.wanted.absence:
             where = f"{self.namespace}/" if self.namespace else ""
             kind = self.target.kind.name.lower()
             raise NotFound(f"{kind} {where}{self.target.name} does not exist")
-        self._version = listing.resource_version
-        self._look(listing.items[0] if listing.items else None, teller)
+        self.change(obj, teller)
 
-    async def follow(self, client: Client, teller: Teller | None) -> None:
-        """After `look`: until it is as wanted."""
-        changes = client.watch(
-            self.target.kind,
-            self.namespace,
+    def change(self, obj: Document | None, teller: Teller | None) -> None:
+        self.obj = obj
+        self.met = self.wanted.met(obj)
+        if teller is not None and not self.met:
+            teller.tell(self.title, self.why_not)
+
+
+class Group:
+    """Objects of one kind and namespace: one list and one watch, however many they are."""
+
+    def __init__(self, watched: Sequence[Watched], client: Client, teller: Teller | None) -> None:
+        self._watched = {each.target.name: each for each in watched}
+        self._client = client
+        self._teller = teller
+        self._kind = watched[0].target.kind
+        self._namespace = watched[0].namespace
+        only = watched[0].target.name if len(watched) == 1 else ""
+        self._selector = f"metadata.name={only}" if only else ""
+        self._version = ""  # of the list they were seen in
+
+    @property
+    def met(self) -> bool:
+        return all(each.met for each in self._watched.values())
+
+    async def look(self) -> None:
+        """Once. Raises NotFound."""
+        listing = await self._client.list(
+            self._kind, self._namespace, field_selector=self._selector
+        )
+        self._version = listing.resource_version
+        there = {obj["metadata"]["name"]: obj for obj in listing.items}
+        for name, each in self._watched.items():
+            each.look(there.get(name), self._teller)
+
+    async def follow(self) -> None:
+        """After `look`: until all are as wanted."""
+        late = {name for name, each in self._watched.items() if not each.met}
+        if not late:
+            return
+        changes = self._client.watch(
+            self._kind,
+            self._namespace,
             resource_version=self._version,
             field_selector=self._selector,
         )
         async with contextlib.aclosing(changes):
             async for change in changes:
-                self._look(None if change.type == "DELETED" else change.object, teller)
-                if self.met:
-                    return
-
-    @property
-    def _selector(self) -> str:
-        return f"metadata.name={self.target.name}"
-
-    def _look(self, obj: Document | None, teller: Teller | None) -> None:
-        self.obj = obj
-        self.met = self.wanted.met(obj)
-        if teller is not None and not self.met:
-            teller.tell(self.title, self.why_not)
+                name = change.object["metadata"]["name"]
+                if name in late:
+                    each = self._watched[name]
+                    each.change(None if change.type == "DELETED" else change.object, self._teller)
+                    if each.met:
+                        late.discard(name)
+                        if not late:
+                            return
 
 
 def _too_late(watched: Sequence[Watched], timeout: float) -> TimedOut:
