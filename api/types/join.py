@@ -27,6 +27,9 @@ class JoinRequest(Struct, kw_only=True):
     role: str = ""  # worker | manager; empty: whichever the token is for
     labels: dict[str, str] = {}  # of the node, where it is new
 
+    def __repr__(self) -> str:
+        return f"JoinRequest({self.node})"  # never the token
+
 
 class JoinReply(Struct, kw_only=True):
     node: str
@@ -36,6 +39,9 @@ class JoinReply(Struct, kw_only=True):
     trust: str  # the authorities to trust, PEM
     servers: list[str] = []  # URLs of managers
     vault_key: str = ""  # for a manager
+
+    def __repr__(self) -> str:
+        return f"JoinReply({self.node})"  # never the key
 
 
 class RenewRequest(Struct, kw_only=True):
@@ -64,6 +70,9 @@ class Sign(Struct, kw_only=True):
 class TokenReply(Struct, kw_only=True):
     role: str
     token: str
+
+    def __repr__(self) -> str:
+        return f"TokenReply({self.role})"
 
 
 class RootStatus(Struct, kw_only=True):

@@ -169,7 +169,7 @@ def other_manager(cluster: OverEtcd) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     it = Cluster(tmp_path_factory.mktemp("cluster"), driver="simulated")
     try:
@@ -222,6 +222,62 @@ def test_a_node_that_was_away_comes_back_with_the_old_root_and_moves(cluster: Cl
     # What the node itself trusts shrinks as well, a little later.
     kept = cluster.home / "agent" / "membership.json"
     until(lambda: json.loads(kept.read_text())["ca"].count("BEGIN") == 1, "it trusts one root")
+
+
+def agent(cluster: Cluster, *words: str) -> subprocess.CompletedProcess[str]:
+    """An agent's start on a machine of its own."""
+    return subprocess.run(
+        [
+            *(str(BIN / "skepd"), "agent", "--data-dir", str(cluster.home / "elsewhere")),
+            *("--driver", "simulated", *words),
+        ],
+        env=cluster.environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+def test_an_agent_that_may_not_join_ends_in_words(cluster: Cluster) -> None:
+    server = f"https://127.0.0.1:{cluster.port}"
+    for words, said in (
+        ((), "this machine is no node yet: give --token and --server"),
+        (("--server", server, "--token", "x"), "this is not a join token"),
+        (
+            ("--server", server, "--token", cluster.ctl("token", "show", "manager", "-q").stdout),
+            "the token is for joining as a manager, not as a worker",
+        ),
+        (
+            ("--server", server, "--token", f"SKEPTKN-1-{'a' * 52}-{'b' * 26}"),
+            "is not of the cluster that this token is for",
+        ),
+    ):
+        done = agent(cluster, *words)
+        assert done.returncode == 1
+        assert said in done.stderr
+        assert "Traceback" not in done.stderr
+        assert not (cluster.home / "elsewhere" / "membership.json").exists()
+
+
+def test_an_agent_is_no_other_node_than_it_joined_as(cluster: Cluster) -> None:
+    cluster.kill("agent", signal.SIGTERM)
+    done = agent(cluster, "--data-dir", str(cluster.home / "agent"), "--node", "other")
+    assert done.returncode == 1
+    assert f"this machine joined as node {cluster.node}, not as other" in done.stderr
+    cluster.start_agent()
+
+
+def test_a_nodes_certificate_lives_an_hour_at_least(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [str(BIN / "skepd"), "manager", "--data-dir", str(tmp_path), "--node-cert-life", "59m"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 2
+    assert "1h is the least" in done.stderr
 
 
 def test_roles_and_what_is_refused(cluster: Cluster) -> None:

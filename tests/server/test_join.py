@@ -109,6 +109,25 @@ async def test_a_manager_cannot_join_where_it_could_not_reach_the_store(server: 
     assert "--etcd-endpoints" in error.message
 
 
+async def test_tokens_of_both_roots_join_while_one_takes_the_others_place(server: Running) -> None:
+    """The manager shows a certificate of the new root, which the old one vouches for."""
+    before = token(server)
+    await server.trust.rotate()
+    mine = server.trust.signing.issue("manager", Role.MANAGER)
+    both = mine._replace(ca_pem=server.trust.bundle)
+    await server.listener.use(server_context(both, strangers=True))
+    after = token(server)
+    assert before != after
+    for name, text in (("a", before), ("b", after)):
+        member, _ = await join([server.url], text, name=name)
+        assert member.ca == server.trust.bundle
+        async with as_node(server, member) as agent:
+            await agent.open_session(name, SessionRequest())
+    await server.trust.finish_rotation()
+    with pytest.raises(MembershipError, match="another digest"):
+        await join([server.url], before, name="c")
+
+
 # What is refused
 
 
