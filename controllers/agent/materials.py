@@ -16,6 +16,7 @@ class Materials:
     def __init__(self, directory: Path) -> None:
         """`directory` is this node's, e.g. /run/skep/<node>. Nothing is touched until needed."""
         self._directory = directory
+        self._device = -1  # of the secrets' tmpfs, once it was seen
         self._secrets = Files(directory / "secrets", what="secret", inside="/run/secrets")
         self._configs = Files(directory / "configs", what="config", inside="/run/configs")
 
@@ -54,16 +55,24 @@ class Materials:
         self._directory.mkdir(parents=True, exist_ok=True)
         self._directory.chmod(0o700)  # it may be there already, for other things
         if template.secrets:
-            try:
-                mount(self._directory / "secrets")
-            except NotInMemory as error:
-                raise Trouble(str(error)) from error
+            self._keep_in_memory(self._directory / "secrets")
         secrets = self._secrets.write(task_uid, namespace, template.secrets)
         try:
             return [*secrets, *self._configs.write(task_uid, namespace, template.configs)]
         except BaseException:
             self._secrets.withdraw(task_uid)
             raise
+
+    def _keep_in_memory(self, path: Path) -> None:
+        """Looked at closely once, and again where something else is mounted there since: a node
+        has a mount or two for each container, too many to read for each task. Raises Trouble."""
+        if path.exists() and path.stat().st_dev == self._device:
+            return
+        try:
+            mount(path)
+        except NotInMemory as error:
+            raise Trouble(str(error)) from error
+        self._device = path.stat().st_dev
 
     def withdraw(self, task_uid: str) -> None:
         """Raises OSError; what could be removed is."""

@@ -52,6 +52,7 @@ class ToyManagers:
         self.beats: list[float] = []
         self.said: list[StatusReport] = []  # all reports that came
         self.rejected: list[Rejection] = []
+        self.changed = asyncio.Event()  # something was said
         self._streams: set[asyncio.Queue[Assignments | None]] = set()
         self._numbers = itertools.count(1)
 
@@ -121,6 +122,7 @@ class ToyManagers:
     async def open_session(self, node: str, request: SessionRequest) -> SessionReply:
         self._answer()
         self.sessions.append(request)
+        self.changed.set()
         self.ended = False
         return SessionReply(heartbeat_seconds=HEARTBEAT, cluster="toy")
 
@@ -155,6 +157,7 @@ class ToyManagers:
         self._answer()
         rejected = [reason for report in reports if (reason := self._take(report))]
         self.said.extend(reports)
+        self.changed.set()
         self.rejected.extend(rejected)
         return StatusResult(rejected=rejected)
 

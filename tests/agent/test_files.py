@@ -287,6 +287,21 @@ def test_secrets_are_in_memory_and_closed_to_all_but_root(
 
 
 @root_only
+def test_secrets_never_go_to_a_disk_though_somebody_unmounts(
+    materials: Materials, tmp_path: Path
+) -> None:
+    place = tmp_path / "node/secrets"
+    try:
+        materials.write(UID, "default", template("one"))
+        unmount(place)
+        bound = materials.write("1" * 32, "default", template("one"))
+        assert is_tmpfs(place)
+        assert seen(bound) == {"/run/secrets/one": "of one"}
+    finally:
+        unmount(place)
+
+
+@root_only
 def test_each_task_has_its_own_and_loses_only_its_own(materials: Materials, tmp_path: Path) -> None:
     uids = ["1" * 32, "2" * 32, "3" * 32]
     try:

@@ -17,7 +17,6 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import msgspec
 from aiodocker.execs import Exec
@@ -131,13 +130,9 @@ class DockerDriver:
         raise EngineDown(f"the container engine at {self._client.url} closed its events stream")
 
     async def pull(self, image: str, progress: Callable[[str], None]) -> None:
-        if image in self._present:
-            return
-        try:
-            await self._client.call("GET", f"images/{quote(image, safe='')}/json")
-        except Refused:
+        if image not in self._present:
             await self._pulls.pull(image, progress)
-        self._present.add(image)
+            self._present.add(image)
 
     async def create(self, spec: ContainerSpec) -> Container:
         hostname = spec.hostname

@@ -44,12 +44,18 @@ class Names:
         return self._directory / namespace
 
     def put(self, task_uid: str, entry: Entry) -> None:
-        """The file is there and says so when this returns."""
+        """The file is there and says so when this returns. Raises DriverError."""
         entries = self._entries.setdefault(entry.namespace, {})
-        if entries.get(task_uid) == entry and self.path(entry.namespace).exists():
-            return
+        before = entries.get(task_uid)
         entries[task_uid] = entry
-        self._write(entry.namespace)
+        same = before == entry or (not entry.address and (before is None or not before.address))
+        if same and self.path(entry.namespace).exists():
+            return
+        try:
+            self._write(entry.namespace)
+        except DriverError:
+            del entries[task_uid]  # so that the next try doesn't take it for written
+            raise
 
     def stopped(self, task_uid: str) -> None:
         """Its container has ended, or is gone and may be made again."""
@@ -60,11 +66,12 @@ class Names:
 
     def forget(self, task_uid: str) -> None:
         for namespace, entries in list(self._entries.items()):
-            if entries.pop(task_uid, None) is None:
+            entry = entries.pop(task_uid, None)
+            if entry is None:
                 continue
-            if entries:
+            if entries and entry.address:
                 self._write(namespace)
-            else:
+            elif not entries:
                 del self._entries[namespace]
                 self.path(namespace).unlink(missing_ok=True)
 

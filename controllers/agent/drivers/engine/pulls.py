@@ -10,6 +10,7 @@ import asyncio
 import json
 from collections.abc import Callable, Mapping
 from typing import Any
+from urllib.parse import quote
 
 from controllers.agent.drivers.contract import DriverError, EngineDown, Refused
 from controllers.agent.drivers.engine.client import EngineClient
@@ -31,11 +32,11 @@ class Pulls:
         self._pulls: dict[str, _Pull] = {}
 
     async def pull(self, image: str, progress: Say) -> None:
-        """Raises Refused, DriverError."""
+        """Present already: nothing is fetched, or said. Raises Refused, DriverError."""
         pull = self._pulls.get(image)
         if pull is None:
             pull = self._pulls[image] = _Pull()
-            pull.task = asyncio.create_task(self._fetch(image, pull.say))
+            pull.task = asyncio.create_task(self._ensure(image, pull.say))
             pull.task.add_done_callback(lambda task: self._over(image, pull, task))
         pull.listen(progress)
         try:
@@ -60,6 +61,12 @@ class Pulls:
     def _forget(self, image: str, pull: _Pull) -> None:
         if self._pulls.get(image) is pull:
             del self._pulls[image]
+
+    async def _ensure(self, image: str, say: Say) -> None:
+        try:
+            await self._client.call("GET", f"images/{quote(image, safe='')}/json")
+        except Refused:
+            await self._fetch(image, say)
 
     async def _fetch(self, image: str, say: Say) -> None:
         name, tag = _split(image)

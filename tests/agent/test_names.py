@@ -1,0 +1,108 @@
+"""The file that a namespace's containers see as /etc/hosts."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from controllers.agent.drivers.contract import DriverError
+from controllers.agent.drivers.engine.names import Entry, Names
+
+HEAD = ["127.0.0.1\tlocalhost", "::1\tlocalhost ip6-localhost ip6-loopback"]
+
+
+@pytest.fixture
+def names(tmp_path: Path) -> Names:
+    return Names(tmp_path / "hosts")
+
+
+def entry(number: int, address: str = "", *, namespace: str = "shop", hostname: str = "") -> Entry:
+    name = f"web.{number}.abc"
+    return Entry(namespace, "web", name, hostname or name, address)
+
+
+def lines(names: Names, namespace: str = "shop") -> list[str]:
+    found = names.path(namespace).read_text().splitlines()
+    assert found[:2] == HEAD
+    return found[2:]
+
+
+def test_who_runs_is_known_by_service_task_and_hostname(names: Names) -> None:
+    names.put("1", entry(1))
+    assert lines(names) == [], "it is there before its first container starts"
+    names.put("1", entry(1, "172.17.0.2"))
+    names.put("2", entry(2, "172.17.0.3", hostname="db"))
+    assert lines(names) == [
+        "172.17.0.2\tweb.1.abc web web.shop",
+        "172.17.0.3\tdb web.2.abc web web.shop",
+    ]
+
+
+def test_who_has_ended_is_not_found(names: Names) -> None:
+    names.put("1", entry(1, "172.17.0.2"))
+    names.put("2", entry(2, "172.17.0.3"))
+    names.stopped("1")
+    assert lines(names) == ["172.17.0.3\tweb.2.abc web web.shop"]
+    names.put("1", entry(1, "172.17.0.9"))
+    assert len(lines(names)) == 2
+    names.forget("2")
+    assert lines(names) == ["172.17.0.9\tweb.1.abc web web.shop"]
+
+
+def test_namespaces_know_only_their_own(names: Names) -> None:
+    names.put("1", entry(1, "172.17.0.2"))
+    names.put("2", entry(2, "172.17.0.3", namespace="bank"))
+    assert lines(names, "bank") == ["172.17.0.3\tweb.2.abc web web.bank"]
+    assert lines(names) == ["172.17.0.2\tweb.1.abc web web.shop"]
+
+
+def test_containers_keep_seeing_the_same_file(names: Names) -> None:
+    """A bind mount holds on to the inode."""
+    names.put("1", entry(1))
+    before = names.path("shop").stat().st_ino
+    names.put("1", entry(1, "172.17.0.2"))
+    names.put("2", entry(2, "172.17.0.3"))
+    names.stopped("1")
+    assert names.path("shop").stat().st_ino == before
+
+
+def test_it_goes_with_the_last_of_its_namespace(names: Names) -> None:
+    names.put("1", entry(1))
+    names.put("2", entry(2))
+    names.forget("1")
+    assert names.path("shop").exists()
+    names.forget("2")
+    assert not names.path("shop").exists()
+    names.forget("2")
+
+
+def test_nothing_is_written_where_nothing_changes(names: Names) -> None:
+    """A node of a thousand containers would write a thousand lines for each start."""
+    names.put("1", entry(1, "172.17.0.2"))
+    os.utime(names.path("shop"), ns=(0, 0))
+    names.put("1", entry(1, "172.17.0.2"))
+    names.put("2", entry(2))
+    names.put("2", entry(2))
+    names.stopped("2")
+    names.forget("2")
+    assert names.path("shop").stat().st_mtime_ns == 0
+    assert len(lines(names)) == 1
+
+
+def test_one_that_somebody_removed_is_written_again(names: Names) -> None:
+    names.put("1", entry(1, "172.17.0.2"))
+    names.path("shop").unlink()
+    names.put("2", entry(2))
+    assert lines(names) == ["172.17.0.2\tweb.1.abc web web.shop"]
+
+
+def test_what_can_t_be_written_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    names = Names(tmp_path / "file" / "hosts")
+    with pytest.raises(DriverError, match=r"file/hosts/shop: Not a directory.*run directory"):
+        names.put("1", entry(1))
+    (tmp_path / "file").unlink()
+    names.put("1", entry(1, "172.17.0.2"))
+    assert len(lines(names)) == 1
