@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Sequence
 from typing import Protocol
 
-from api.client import Pipe
 from api.types.assignment import (
     Assignments,
     SessionReply,
@@ -14,6 +13,18 @@ from api.types.assignment import (
     StatusResult,
 )
 from api.types.join import Sign
+
+
+class Pipe(Protocol):
+    """The frames of a log or exec: a channel and bytes each."""
+
+    async def send(self, channel: int, data: bytes) -> None:
+        """Raises ConnectionError when the other end has gone."""
+
+    def frames(self) -> AsyncGenerator[tuple[int, bytes], None]:
+        """Until the other end closes or goes."""
+
+    async def close(self) -> None: ...
 
 
 class Managers(Protocol):

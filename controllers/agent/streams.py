@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import AsyncGenerator
 from datetime import datetime
 
 import msgspec
 import structlog
 
-from api.client import ClientError, Pipe
+from api.client import ClientError
 from api.types.assignment import CLOSE, RESIZE, STATUS, STDIN, StreamRequest
-from controllers.agent.drivers.contract import Driver, DriverError, NotFound, Terminal
-from controllers.agent.managers import Managers
+from controllers.agent.drivers.contract import Driver, DriverError, LogLine, NotFound, Terminal
+from controllers.agent.managers import Managers, Pipe
 
 _MOST = 200  # streams at a time
+# How long a process started by hand may go on printing for nobody. The Engine can't end it: what
+# doesn't read its input's end stays in its container.
+_LEFT_ALONE_SECONDS = 10.0
 
 _log = structlog.get_logger("skep.agent.streams")
 
@@ -42,16 +46,20 @@ class Streams:
 
     async def _serve(self, request: StreamRequest) -> None:
         try:
-            async with await self._client.dial_stream(self._node, request.id) as pipe:
-                try:
-                    if request.verb == "exec":
-                        await self._exec(request, pipe)
-                    else:
-                        await self._log(request, pipe)
-                except DriverError as error:
-                    await pipe.send(STATUS, _failure(error))
+            pipe = await self._client.dial_stream(self._node, request.id)
+            try:
+                if request.verb == "exec":
+                    await self._exec(request, pipe)
+                else:
+                    await self._log(request, pipe)
+            except DriverError as error:
+                await pipe.send(STATUS, _failure(error))
+            finally:
+                await pipe.close()
         except (ClientError, ConnectionError) as error:
             _log.info("a stream ended early", verb=request.verb, why=str(error))
+        except Exception:  # a bug; its client hears that the stream broke off
+            _log.exception("a stream failed", verb=request.verb, task=request.task_uid)
 
     async def _log(self, request: StreamRequest, pipe: Pipe) -> None:
         lines = self._driver.logs(
@@ -72,25 +80,30 @@ class Streams:
             for task in (gone, copy):
                 task.cancel()
             await asyncio.gather(gone, copy, return_exceptions=True)
-            await lines.aclose()
 
     async def _exec(self, request: StreamRequest, pipe: Pipe) -> None:
         terminal = await self._driver.exec(
             request.task_uid, request.command, tty=request.tty, stdin=request.stdin
         )
         feeding = asyncio.create_task(_feed(pipe, terminal))
+        copying = asyncio.create_task(_copy(terminal.output(), pipe))
         try:
-            async for line in terminal.output():
-                await pipe.send(line.stream, line.data)
-            await pipe.send(STATUS, _exited(await terminal.exit_code()))
+            await asyncio.wait({feeding, copying}, return_when=asyncio.FIRST_COMPLETED)
+            if not copying.done():  # its client has gone; it may still end by itself
+                await asyncio.wait({copying}, timeout=_LEFT_ALONE_SECONDS)
+            if copying.done():
+                copying.result()
+                await pipe.send(STATUS, _exited(await terminal.exit_code()))
         finally:
-            feeding.cancel()
-            await asyncio.gather(feeding, return_exceptions=True)
+            for task in (feeding, copying):
+                task.cancel()
+            await asyncio.gather(feeding, copying, return_exceptions=True)
 
 
-async def _copy(lines: object, pipe: Pipe) -> None:
-    async for line in lines:  # type: ignore[attr-defined]
-        await pipe.send(line.stream, line.data)
+async def _copy(lines: AsyncGenerator[LogLine, None], pipe: Pipe) -> None:
+    async with contextlib.aclosing(lines):
+        async for line in lines:
+            await pipe.send(line.stream, line.data)
 
 
 async def _until_closed(pipe: Pipe) -> None:
@@ -106,10 +119,16 @@ async def _feed(pipe: Pipe, terminal: Terminal) -> None:
         elif channel == CLOSE and data[:1] == bytes([STDIN]):
             await terminal.end_input()
         elif channel == RESIZE:
-            size = msgspec.json.decode(data, type=dict[str, int])
-            await terminal.resize(size["Width"], size["Height"])
+            with contextlib.suppress(DriverError, msgspec.MsgspecError):  # a wrong size is no harm
+                size = msgspec.json.decode(data, type=_Size)
+                await terminal.resize(size.width, size.height)
     with contextlib.suppress(DriverError):  # it has ended already
         await terminal.end_input()
+
+
+class _Size(msgspec.Struct, rename="pascal"):
+    width: int
+    height: int
 
 
 def _success() -> bytes:

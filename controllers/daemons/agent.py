@@ -14,7 +14,14 @@ from api.pki.tls import client_context
 from api.types.join import Sign
 from controllers.agent.agent import Agent
 from controllers.agent.drivers.contract import Driver
-from controllers.daemons.process import alone, background, has_room, pause, wall_clock
+from controllers.daemons.process import (
+    alone,
+    background,
+    has_room,
+    keep_out_of_dumps,
+    pause,
+    wall_clock,
+)
 from controllers.daemons.renewal import AgentRenewal
 from controllers.settings import AgentSettings, Fatal
 
@@ -25,6 +32,7 @@ _LATER = frozenset({429, 503})  # answers that will be others after a while
 
 async def serve_node(settings: AgentSettings, stop: asyncio.Event) -> None:
     """Run a node's agent until `stop`. Its containers stay. Raises Fatal."""
+    keep_out_of_dumps()
     with alone(settings.data_dir):
         has_room(settings.run_dir, "run")
         member = await _member(settings, stop)

@@ -29,7 +29,7 @@ from api.vault.errors import VaultError
 from api.vault.key import VaultKey
 from api.vault.vault import Vault
 from controllers.daemons.etcd import open_store
-from controllers.daemons.process import alone, background, pause
+from controllers.daemons.process import alone, background, keep_out_of_dumps, pause
 from controllers.daemons.serving import Serving
 from controllers.manager import Controllers, wall_clock
 from controllers.settings import Fatal, ManagerSettings
@@ -41,6 +41,7 @@ VAULT_KEY = "vault.key"  # in the data directory
 
 async def manage(settings: ManagerSettings, stop: asyncio.Event) -> None:
     """Run a manager until `stop`. Raises Fatal."""
+    keep_out_of_dumps()
     with alone(settings.data_dir):
         async with contextlib.AsyncExitStack() as stack:
             store = await stack.enter_async_context(open_store(settings, stop))

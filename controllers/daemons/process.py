@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import fcntl
 import os
+import resource
 import tempfile
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from datetime import UTC, datetime
@@ -18,6 +20,7 @@ from controllers.settings import Fatal
 
 log = structlog.get_logger("skep")
 
+_PR_SET_DUMPABLE = 4
 _ROOM = 64 * 1024  # bytes; less is as good as none
 
 RETRY = 1.0  # seconds between tries to reach what a daemon needs to start
@@ -96,3 +99,14 @@ def _unusable(what: str, directory: Path, error: OSError) -> Fatal:
         f"the {what} directory {directory} can't be used: {error.strerror}; "
         f"make room there or have it writable, or give another with --{what}-dir"
     )
+
+
+def keep_out_of_dumps() -> None:
+    """A crash of this process writes no memory to disk: there are secrets in it.
+
+    Not its children's either, as a limit is inherited; nor to a program that takes dumps, which
+    heeds only the flag.
+    """
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "the process can't be kept out of core dumps")

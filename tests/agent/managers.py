@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from api.client import ApiError, Pipe, Unreachable
+from api.client import ApiError, Unreachable
 from api.types.assignment import (
     COMPLETE,
     INCREMENT,
@@ -31,6 +31,7 @@ from api.types.template import TaskTemplate
 from controllers.agent.agent import Agent
 from controllers.agent.drivers.contract import ContainerSpec, Phase
 from controllers.agent.drivers.simulated import Behaviour, SimulatedDriver, SimulatedEngine
+from controllers.agent.managers import Pipe
 
 NODE = "here"
 FOREVER = "trap 'exit 0' TERM; sleep 1000000 & wait"

@@ -177,6 +177,13 @@ def test_secrets_of_what_was_deleted_while_the_agent_was_away_are_gone(cluster: 
     until(lambda: not list(place.iterdir()), "its secret is gone")
 
 
+def test_a_daemon_that_crashes_writes_no_memory_to_disk(cluster: Cluster) -> None:
+    """There are secrets in it. (No shell's limit may undo this, so it is read from the kernel.)"""
+    for pid in (cluster.running["agent"].pid, cluster.running["manager"].pid, cluster.etcd()):
+        limits = Path(f"/proc/{pid}/limits").read_text()
+        assert re.search(r"^Max core file size +0 +0 ", limits, re.MULTILINE)
+
+
 # What a node can't do, in words.
 
 
