@@ -135,6 +135,11 @@ async def _remove(output: Output, client: Client, nodes: Sequence[str], force: b
             )
         await client.delete(NODE, "", name, uid=node["metadata"]["uid"], force=force)
         output.data(f"node/{name} removed")
+        if force:
+            output.note(
+                f"containers that it has run on until they are removed there: they carry the label"
+                f" dev.skep.node={name}"
+            )
 
 
 async def _give_role(output: Output, client: Client, nodes: Sequence[str], role: str) -> None:

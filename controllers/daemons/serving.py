@@ -134,18 +134,21 @@ class Serving:
 
     def _write_admin(self) -> None:
         path = self._settings.data_dir / "admin.yaml"
+        own = self._settings.url
+        others = [each.url for each in self._trust.managers.values() if each.url != own]
+        servers = ",".join([own, *others])
         file = contexts.load(path)
         known = file.contexts.get("default")
         if (
             known is not None
             and known.ca == self._trust.bundle
-            and known.server == self._settings.url
+            and known.server == servers
             and expiry(known.cert) > self._clock() + _ADMIN_BEFORE
         ):
             return
         issued = self._trust.signing.issue("admin", Role.ADMIN)
         file.contexts["default"] = contexts.Context(
-            server=self._settings.url,
+            server=servers,
             ca=self._trust.bundle,
             cert=issued.cert_pem,
             key=issued.key_pem,
