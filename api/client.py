@@ -68,6 +68,8 @@ EXEC_PROTOCOL = "v5.channel.k8s.io"
 _BASE = f"/apis/{API_VERSION}"
 _CONNECT_SECONDS = 5.0
 _ANSWER_SECONDS = 30.0
+# A manager that hangs must leave time to reach another before the session's three periods are over.
+_BEAT_SECONDS = 4.0
 _APPLY_SECONDS = 600.0
 _QUIET_WATCH_SECONDS = 90.0  # managers say where they are every 30 s
 _QUIET_NODE_SECONDS = 30.0  # managers say that they live every 10 s
@@ -506,12 +508,16 @@ class Client:
     async def open_session(self, node: str, request: SessionRequest) -> SessionReply:
         """Say what the machine is; also to say that it has changed. Raises ApiError."""
         body = msgspec.json.encode(request)
-        raw = await self._bytes("POST", _node(node, "session"), body=body, patience=0)
+        raw = await self._bytes(
+            "POST", _node(node, "session"), body=body, patience=0, seconds=_BEAT_SECONDS
+        )
         return msgspec.json.decode(raw, type=SessionReply)
 
     async def heartbeat(self, node: str) -> Sign:
         """Raises ApiError 410 where the session has ended: open a new one."""
-        raw = await self._bytes("POST", _node(node, "heartbeat"), body=b"{}", patience=0)
+        raw = await self._bytes(
+            "POST", _node(node, "heartbeat"), body=b"{}", patience=0, seconds=_BEAT_SECONDS
+        )
         return msgspec.json.decode(raw, type=Sign)
 
     async def assignments(self, node: str) -> AsyncGenerator[Assignments, None]:

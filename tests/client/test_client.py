@@ -17,6 +17,7 @@ from api.pki.authority import Authority
 from api.pki.identity import Role
 from api.pki.tls import client_context, server_context
 from api.server import serve
+from api.types.assignment import SessionRequest
 from api.types.kinds import CONFIG, NODE, SERVICE
 from tests.server.harness import Running, config, running_server, service
 from tests.server.relay import relayed
@@ -187,3 +188,18 @@ async def test_causes_are_at_hand(server: Running) -> None:
     (cause,) = caught.value.causes
     assert cause["field"] == "spec.replicas"
     assert caught.value.details["name"] == "web"
+
+
+async def test_a_heartbeat_goes_to_another_manager_before_the_session_ends(server: Running) -> None:
+    """One manager hangs: its kernel still takes connections, and nothing answers."""
+    tls = server.tls(node="n1")
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        hangs = f"https://127.0.0.1:{mute.getsockname()[1]}"
+        async with Client(server.url, tls) as client:
+            reply = await client.open_session("n1", SessionRequest())
+        start = asyncio.get_running_loop().time()
+        async with Client([hangs, server.url], tls) as client:
+            await client.heartbeat("n1")
+            assert client.server == server.url
+        taken = asyncio.get_running_loop().time() - start
+        assert taken < 2 * reply.heartbeat_seconds, "three periods without one end the session"
