@@ -128,7 +128,7 @@ def test_a_body_over_the_limit_reads_well_in_ctl(ctl: Ctl) -> None:
         documents = [config(f"c{number}-{at}", k="x" * 900_000) for at in range(9)]
         lines = "\n---\n".join(json.dumps(document) for document in documents)
         (ctl.directory / "m" / f"{number}.yaml").write_text(lines)
-    done = ctl("apply", "-f", str(ctl.directory / "m"), code=1)
+    done = ctl.program("apply", "-f", "m", code=1)
     assert "as much as is taken at once" in done.err
     assert "apply it in several steps" in done.err
     assert written(ctl) == []
