@@ -150,7 +150,7 @@ class Applier:
             raise status.bad_request(
                 f"nothing is to be applied, and everything of the set {options.prune} would be"
                 " pruned: refused. Delete the objects by name or label if that is what is meant:"
-                f" ctl delete all -l {APPLYSET_LABEL}={options.prune}"
+                f" ctl delete services,configs,secrets -l {APPLYSET_LABEL}={options.prune}"
             )
 
     async def _entries(self, items: Sequence[Any], options: Options) -> list[_Entry]:
