@@ -4,12 +4,7 @@ Objects are plain JSON documents for `ctl`, which must not lose a field it doesn
 messages for the agent. Several managers may be given: the client stays with one and goes to the
 next when that does not answer.
 
-Errors:
-
-    ClientError
-    ├── ApiError        a manager answered, and it was no: code, reason, message, details
-    └── Unreachable     no manager answered, within `patience` seconds of trying
-        └── Untrusted   one did, but one side does not accept the other's certificate
+Errors are those of `api.rest`.
 
 What is safe to repeat is repeated while `patience` lasts: anything where no connection came
 about; reads, and writes that may be done twice, where the manager was busy (429, 503) or the
@@ -33,6 +28,23 @@ import msgspec
 from aiohttp import WSMsgType
 from yarl import URL
 
+from api.rest import (
+    BASE,
+    BUSY,
+    PAGE,
+    PATIENCE,
+    distrust,
+    given,
+    hung_up,
+    not_reached,
+    object_path,
+    refusal,
+)
+from api.rest import ApiError as ApiError
+from api.rest import ClientError as ClientError
+from api.rest import Listing as Listing
+from api.rest import Unreachable as Unreachable
+from api.rest import Untrusted as Untrusted
 from api.types.assignment import (
     CLOSE,
     RESIZE,
@@ -57,15 +69,11 @@ from api.types.join import (
     UserCertificateRequest,
 )
 from api.types.kinds import BY_NAME, Kind
-from api.types.meta import API_VERSION
 
 Document = dict[str, Any]
 T = TypeVar("T")
 
-PATIENCE = 3.0  # seconds
-PAGE = 500  # objects a list asks for at once
 EXEC_PROTOCOL = "v5.channel.k8s.io"
-_BASE = f"/apis/{API_VERSION}"
 _CONNECT_SECONDS = 5.0
 _ANSWER_SECONDS = 30.0
 # A manager that hangs must leave time to reach another before the session's three periods are over.
@@ -78,37 +86,6 @@ _LAST_WAIT = 2.0
 _FRAME_BYTES = 4 * 1024 * 1024
 _MERGE_PATCH = "application/merge-patch+json"
 _LARGE = 1024 * 1024  # bytes
-_BUSY = frozenset({429, 503})
-
-
-class ClientError(Exception):
-    """Base of what the client raises; its text is for people."""
-
-
-class ApiError(ClientError):
-    """A manager's refusal: Kubernetes' Status, taken apart."""
-
-    def __init__(self, status: Mapping[str, Any], *, code: int = 0) -> None:
-        self.status = status
-        self.code = int(status.get("code") or code)
-        self.reason = str(status.get("reason") or "")
-        self.message = str(status.get("message") or f"the manager answered {self.code}")
-        self.details: Mapping[str, Any] = status.get("details") or {}
-        self.causes: Sequence[Mapping[str, Any]] = self.details.get("causes") or ()
-        super().__init__(self.message)
-
-
-class Unreachable(ClientError):
-    """No manager answered; what was asked for has most probably not happened."""
-
-
-class Untrusted(Unreachable):
-    """A certificate was not accepted, the manager's by us or ours by the manager."""
-
-
-class Listing(NamedTuple):
-    items: list[Document]
-    resource_version: str  # to watch from
 
 
 class WatchEvent(NamedTuple):
@@ -212,7 +189,7 @@ class Client:
 
     async def get(self, kind: Kind, namespace: str, name: str) -> Document:
         """Raises ApiError 404 where there is none."""
-        return await self._document("GET", _path(kind, namespace, name))
+        return await self._document("GET", object_path(kind, namespace, name))
 
     async def list(
         self,
@@ -223,16 +200,16 @@ class Client:
         field_selector: str = "",
     ) -> Listing:
         """All that match, read in pages of one moment; `namespace` "" is all of them."""
-        query = _given(labelSelector=label_selector, fieldSelector=field_selector, limit=PAGE)
+        query = given(labelSelector=label_selector, fieldSelector=field_selector, limit=PAGE)
         for _ in range(3):
             try:
-                return await self._pages(_path(kind, namespace), query)
+                return await self._pages(object_path(kind, namespace), query)
             except ApiError as error:
                 if error.code != 410:
                     raise
         # It changes faster than it can be read in pages.
         del query["limit"]
-        return await self._pages(_path(kind, namespace), query)
+        return await self._pages(object_path(kind, namespace), query)
 
     async def _pages(self, path: str, query: Mapping[str, str]) -> Listing:
         items: list[Document] = []
@@ -249,13 +226,17 @@ class Client:
         """Raises ApiError 409 where it exists."""
         kind, namespace, _ = _identity(document)
         return await self._document(
-            "POST", _path(kind, namespace), query=_dry(dry_run), body=document, repeatable=False
+            "POST",
+            object_path(kind, namespace),
+            query=_dry(dry_run),
+            body=document,
+            repeatable=False,
         )
 
     async def replace(self, document: Document, *, dry_run: bool = False) -> Document:
         """With its resourceVersion, only if it is still at that. Raises ApiError 409."""
         kind, namespace, name = _identity(document)
-        path = _path(kind, namespace, name)
+        path = object_path(kind, namespace, name)
         return await self._document("PUT", path, query=_dry(dry_run), body=document)
 
     async def patch(
@@ -269,7 +250,7 @@ class Client:
         dry_run: bool = False,
     ) -> Document:
         """A merge patch (RFC 7386) of the object, or of its status alone."""
-        path = _path(kind, namespace, name) + ("/status" if status else "")
+        path = object_path(kind, namespace, name) + ("/status" if status else "")
         return await self._document(
             "PATCH", path, query=_dry(dry_run), body=patch, content_type=_MERGE_PATCH
         )
@@ -288,7 +269,7 @@ class Client:
         body: Document = {"preconditions": {"uid": uid}} if uid else {}
         if force:
             body["gracePeriodSeconds"] = 0
-        path = _path(kind, namespace, name)
+        path = object_path(kind, namespace, name)
         return await self._document("DELETE", path, query=_dry(dry_run), body=body)
 
     async def delete_collection(
@@ -301,8 +282,8 @@ class Client:
         dry_run: bool = False,
     ) -> Listing:
         """Delete all that match; what they were."""
-        query = _given(labelSelector=label_selector, fieldSelector=field_selector) | _dry(dry_run)
-        page = await self._document("DELETE", _path(kind, namespace), query=query, body={})
+        query = given(labelSelector=label_selector, fieldSelector=field_selector) | _dry(dry_run)
+        page = await self._document("DELETE", object_path(kind, namespace), query=query, body={})
         return Listing(page["items"], page["metadata"]["resourceVersion"])
 
     async def apply(
@@ -319,11 +300,11 @@ class Client:
 
         Raises ApiError 422, whose causes have `index` and `field` (`items[3].spec.replicas`).
         """
-        query = _given(namespace=namespace, prune=prune, fieldManager=field_manager)
-        query |= _dry(dry_run) | _given(full="true" if full else "")
+        query = given(namespace=namespace, prune=prune, fieldManager=field_manager)
+        query |= _dry(dry_run) | given(full="true" if full else "")
         raw = await self._bytes(
             "POST",
-            f"{_BASE}/apply",
+            f"{BASE}/apply",
             query=query,
             body=msgspec.json.encode({"items": documents}),
             seconds=_APPLY_SECONDS,
@@ -334,18 +315,18 @@ class Client:
 
     async def join_offer(self) -> JoinOffer:
         """Who the manager says it is; asked before it is trusted."""
-        return msgspec.json.decode(await self._bytes("GET", f"{_BASE}/join"), type=JoinOffer)
+        return msgspec.json.decode(await self._bytes("GET", f"{BASE}/join"), type=JoinOffer)
 
     async def join(self, request: JoinRequest) -> JoinReply:
         """Raises ApiError 403 where the token is refused, 409 where the name is taken."""
         body = msgspec.json.encode(request)
-        raw = await self._bytes("POST", f"{_BASE}/join", body=body)
+        raw = await self._bytes("POST", f"{BASE}/join", body=body)
         return msgspec.json.decode(raw, type=JoinReply)
 
     async def renew(self, request: str) -> RenewReply:
         """Our next certificate, for the key of a certificate request."""
         body = msgspec.json.encode(RenewRequest(request=request))
-        raw = await self._bytes("POST", f"{_BASE}/certificate", body=body)
+        raw = await self._bytes("POST", f"{BASE}/certificate", body=body)
         return msgspec.json.decode(raw, type=RenewReply)
 
     async def user_certificate(
@@ -353,13 +334,13 @@ class Client:
     ) -> RenewReply:
         """A user's certificate, for the key of a certificate request. Raises ApiError 404."""
         wanted = UserCertificateRequest(request=request, days=days, withdraw=withdraw)
-        path = f"{_BASE}/users/{quote(name, safe='')}/certificate"
+        path = f"{BASE}/users/{quote(name, safe='')}/certificate"
         raw = await self._bytes("POST", path, body=msgspec.json.encode(wanted), repeatable=False)
         return msgspec.json.decode(raw, type=RenewReply)
 
     async def token(self, role: str, *, rotate: bool = False) -> str:
         """What lets a machine join as a `worker` or `manager`; with `rotate` a new one."""
-        path = f"{_BASE}/tokens/{quote(role, safe='')}"
+        path = f"{BASE}/tokens/{quote(role, safe='')}"
         raw = await (
             self._bytes("POST", f"{path}/rotate", repeatable=False)
             if rotate
@@ -369,7 +350,7 @@ class Client:
 
     async def authority(self, *, rotate: bool = False) -> AuthorityStatus:
         """How the cluster's authority is; with `rotate` its root begins to be replaced."""
-        path = f"{_BASE}/authority"
+        path = f"{BASE}/authority"
         raw = await (
             self._bytes("POST", f"{path}/rotate", repeatable=False)
             if rotate
@@ -379,7 +360,7 @@ class Client:
 
     async def components(self) -> Sequence[Document]:
         """The manager's parts and how they are."""
-        items: Sequence[Document] = (await self._document("GET", f"{_BASE}/components"))["items"]
+        items: Sequence[Document] = (await self._document("GET", f"{BASE}/components"))["items"]
         return items
 
     async def version(self) -> Document:
@@ -414,14 +395,14 @@ class Client:
         old it lists anew and tells the difference to what it had told. Raises ApiError, and
         Unreachable when no manager has answered for as long as patience lasts.
         """
-        query = _given(labelSelector=label_selector, fieldSelector=field_selector)
+        query = given(labelSelector=label_selector, fieldSelector=field_selector)
         query["allowWatchBookmarks"] = "true"
         known: dict[tuple[str, str], Document] = {}
         version = resource_version
         while True:
-            at = query | {"watch": "true"} | _given(resourceVersion=version)
+            at = query | {"watch": "true"} | given(resourceVersion=version)
             try:
-                async with aclosing(self._watched(_path(kind, namespace), at)) as events:
+                async with aclosing(self._watched(object_path(kind, namespace), at)) as events:
                     async for event in events:
                         metadata = event.object["metadata"]
                         version = metadata.get("resourceVersion", version)
@@ -466,13 +447,13 @@ class Client:
         timestamps: bool = False,
     ) -> AsyncGenerator[bytes, None]:
         """A task's output as it comes. `since` is RFC 3339. Raises ApiError, Unreachable."""
-        query = _given(
+        query = given(
             follow="true" if follow else "",
             tail=str(tail) if tail >= 0 else "",
             since=since,
             timestamps="true" if timestamps else "",
         )
-        path = f"{_BASE}/namespaces/{quote(namespace)}/tasks/{quote(task)}/log"
+        path = f"{BASE}/namespaces/{quote(namespace)}/tasks/{quote(task)}/log"
         response = await self._open("GET", path, query=query, quiet=None)
         async with _held(response):
             try:
@@ -498,7 +479,7 @@ class Client:
         query = [("command", word) for word in command]
         query += [("tty", "true")] if tty else []
         query += [("stdin", "true")] if stdin else []
-        path = f"{_BASE}/namespaces/{quote(namespace)}/tasks/{quote(task)}/exec"
+        path = f"{BASE}/namespaces/{quote(namespace)}/tasks/{quote(task)}/exec"
         pipe = await self._dial(path, query, protocols=(EXEC_PROTOCOL,))
         async with pipe:
             yield pipe
@@ -655,7 +636,7 @@ class Client:
             try:
                 return await once()
             except ApiError as error:
-                if error.code not in _BUSY or not repeatable:
+                if error.code not in BUSY or not repeatable:
                     raise
                 failure: ClientError = error
             except (aiohttp.ClientError, OSError, TimeoutError) as error:
@@ -682,23 +663,19 @@ class Client:
         return self._servers[self._at].join(URL(path, encoded=True))
 
     def _unreachable(self, error: Exception) -> Unreachable:
-        where = str(self._servers[self._at]).rstrip("/")
-        trust = _distrust(error)
+        where = self.server
+        cause: Exception = error
+        if isinstance(error, aiohttp.ClientConnectorCertificateError):
+            cause = error.certificate_error
+        trust = distrust(cause)
         if trust:
             return Untrusted(f"{where}: {trust}")
-        if isinstance(error, TimeoutError):
-            return Unreachable(f"{where} did not answer in time")
         if isinstance(error, aiohttp.ClientConnectorError):
-            cause = error.os_error
-            if isinstance(cause, ConnectionRefusedError):
-                return Unreachable(f"{where} refused the connection: no manager runs there")
-            return Unreachable(f"{where} can't be reached: {cause.strerror or cause}")
+            return not_reached(where, error.os_error)
+        if isinstance(error, TimeoutError):
+            return not_reached(where, error)
         if isinstance(error, aiohttp.ServerDisconnectedError):
-            # OpenSSL's alert rarely makes it out before Python's TLS closes the connection.
-            return Unreachable(
-                f"{where} closed the connection without an answer: it stops, or it does not accept"
-                " our certificate (is it our cluster, or was that made anew?)"
-            )
+            return hung_up(where)
         return Unreachable(f"the connection to {where} broke: {error or type(error).__name__}")
 
 
@@ -711,15 +688,8 @@ def _checked(url: str) -> URL:
     return parsed.with_path("/").with_query(None)
 
 
-def _path(kind: Kind, namespace: str, name: str = "") -> str:
-    within = f"/namespaces/{quote(namespace, safe='')}" if kind.namespaced and namespace else ""
-    if name and kind.namespaced and not namespace:
-        raise ClientError(f"{kind.name.lower()} {name} is looked for in no namespace")
-    return f"{_BASE}{within}/{kind.plural}" + (f"/{quote(name, safe='')}" if name else "")
-
-
 def _node(node: str, sub: str) -> str:
-    return f"{_BASE}/nodes/{quote(node, safe='')}/{sub}"
+    return f"{BASE}/nodes/{quote(node, safe='')}/{sub}"
 
 
 def _identity(document: Document) -> tuple[Kind, str, str]:
@@ -731,24 +701,12 @@ def _identity(document: Document) -> tuple[Kind, str, str]:
     return kind, namespace, str(metadata.get("name") or "")
 
 
-def _given(**query: str | int) -> dict[str, str]:
-    """Of a query, what is not empty."""
-    return {name: str(value) for name, value in query.items() if value not in ("", 0)}
-
-
 def _dry(dry_run: bool) -> dict[str, str]:
     return {"dryRun": "All"} if dry_run else {}
 
 
 async def _refusal(response: aiohttp.ClientResponse) -> ApiError:
-    raw = await response.read()
-    try:
-        said = msgspec.json.decode(raw)
-    except msgspec.DecodeError:
-        said = None
-    if not isinstance(said, dict) or said.get("kind") != "Status":
-        said = {"message": f"{response.url.origin()} answered {response.status}, not as skep does"}
-    return ApiError(said, code=response.status)
+    return refusal(response.status, await response.read(), str(response.url.origin()))
 
 
 def _handshake_refusal(error: aiohttp.WSServerHandshakeError) -> ApiError:
@@ -817,48 +775,3 @@ def _difference(
 def _key(document: Document) -> tuple[str, str]:
     metadata = document["metadata"]
     return metadata.get("namespace", ""), metadata["name"]
-
-
-def _distrust(error: Exception) -> str:
-    """What is wrong between two certificates, in words; empty where it is not about them."""
-    if isinstance(error, aiohttp.ClientConnectorCertificateError):
-        found = error.certificate_error
-        if isinstance(found, ssl.SSLCertVerificationError):
-            return _DISTRUSTED.get(
-                found.verify_code, f"its certificate is not accepted: {found.verify_message}"
-            )
-    text = str(error).lower()
-    return next((said for sign, said in _REFUSED.items() if sign in text), "")
-
-
-# OpenSSL's X509_V_ERR_* codes
-_OTHER_CLUSTER = (
-    "its certificate is of another authority: it is not this context's cluster, or the cluster"
-    " was made anew; import its admin.yaml"
-)
-_OTHER_NAME = (
-    "its certificate is for other names and addresses; reach it under one of those, or start the"
-    " manager with --advertise for this one"
-)
-_DISTRUSTED = {
-    9: "its certificate is not valid yet; compare the clocks of both machines",
-    10: "its certificate has expired; restart the manager to have a new one issued",
-    18: _OTHER_CLUSTER,
-    19: _OTHER_CLUSTER,
-    20: _OTHER_CLUSTER,
-    21: _OTHER_CLUSTER,
-    7: _OTHER_CLUSTER,
-    62: _OTHER_NAME,
-    64: _OTHER_NAME,
-}
-# TLS alerts, as OpenSSL words them
-_REFUSED = {
-    "alert unknown ca": "it does not know the authority of our certificate; is it our cluster?",
-    "alert certificate expired": "our certificate has expired; import a new admin.yaml",
-    "alert bad certificate": "it does not accept our certificate",
-    "alert certificate unknown": "it does not accept our certificate",
-    "alert certificate required": "it wants a certificate, and we have shown none",
-    "alert protocol version": "it speaks no TLS 1.3",
-    "wrong version number": "it does not speak TLS",
-    "decrypt error": "it does not know the authority of our certificate; is it our cluster?",
-}

@@ -31,7 +31,7 @@ from api.types.columns import (
 from api.types.kinds import EVENT, NODE, SERVICE, TASK, Kind
 
 if TYPE_CHECKING:
-    from api.client import Client
+    from api.ctl.reader import Reads
 
 Document = dict[str, Any]
 
@@ -52,11 +52,11 @@ def command(session: Session, what: tuple[str, ...], selector: str) -> None:
     """
     found = targets(what)
     namespace = session.namespace
-    session.run(lambda client: describe(session.output, client, found, namespace, selector))
+    session.read(lambda client: describe(session.output, client, found, namespace, selector))
 
 
 async def describe(
-    output: Output, client: Client, wanted: Sequence[Target], namespace: str, labels: str
+    output: Output, client: Reads, wanted: Sequence[Target], namespace: str, labels: str
 ) -> None:
     first = True
     for target in wanted:
@@ -72,7 +72,7 @@ async def describe(
 
 
 async def _objects(
-    client: Client, target: Target, namespace: str, labels: str
+    client: Reads, target: Target, namespace: str, labels: str
 ) -> Sequence[Document]:
     if target.name:
         return [await client.get(target.kind, namespace, target.name)]
@@ -80,7 +80,7 @@ async def _objects(
     return listing.items
 
 
-async def _related(client: Client, kind: Kind, obj: Document) -> Sequence[Document]:
+async def _related(client: Reads, kind: Kind, obj: Document) -> Sequence[Document]:
     """The tasks of a service, or those on a node."""
     name = obj["metadata"]["name"]
     if kind is SERVICE:
@@ -93,7 +93,7 @@ async def _related(client: Client, kind: Kind, obj: Document) -> Sequence[Docume
     return listing.items
 
 
-async def _events(client: Client, kind: Kind, obj: Document) -> Sequence[Document]:
+async def _events(client: Reads, kind: Kind, obj: Document) -> Sequence[Document]:
     """Of this object, the newest last."""
     if kind is EVENT:
         return []

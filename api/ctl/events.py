@@ -45,4 +45,4 @@ def command(
         fields=",".join(fields),
         watch=watch,
     )
-    session.run(lambda client: get(session, client, request))
+    get(session, request)

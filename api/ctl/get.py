@@ -6,7 +6,6 @@ each change as it comes: a row, a document, a name.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import re
@@ -30,6 +29,7 @@ from api.types.kinds import EVENT, Kind
 
 if TYPE_CHECKING:
     from api.client import Client
+    from api.ctl.reader import Reads
 
 Document = dict[str, Any]
 
@@ -119,7 +119,7 @@ def command(
     """
     format = replace(formats.parse(output), managed_fields=show_managed_fields)
     if what[0] in COMPONENTS:
-        session.run(lambda client: _components(session, client, format))
+        session.read(lambda client: _components(session, client, format))
         return
     found = targets(what)
     named = any(target.name for target in found)
@@ -139,7 +139,7 @@ def command(
         header=not no_headers,
         ignore_not_found=ignore_not_found,
     )
-    session.run(lambda client: get(session, client, request))
+    get(session, request)
 
 
 class Found:
@@ -155,8 +155,16 @@ class Found:
         return [obj for objects in self.by_kind.values() for obj in objects]
 
 
-async def get(session: Session, client: Client, request: Request) -> None:
-    """Print what is there, and go on with changes where asked to. Raises NotFound."""
+def get(session: Session, request: Request) -> None:
+    """Print what is there, and go on with changes where asked to. Raises CtlError."""
+    if request.watch:
+        session.run(lambda client: _show_and_follow(session, client, request))
+    else:
+        session.read(lambda client: _show(session, client, request))
+
+
+async def _show(session: Session, client: Reads, request: Request) -> tuple[Found, View]:
+    """What is there, printed. Raises NotFound."""
     found = await fetch(client, request)
     view = View(session.output, request, list(found.by_kind))
     if not request.watch_only:
@@ -165,11 +173,15 @@ async def get(session: Session, client: Client, request: Request) -> None:
         session.output.error(error.message)
     if found.missing and not request.ignore_not_found:
         raise found.missing[-1]
-    if request.watch:
-        await _follow(client, request, found, view)
+    return found, view
 
 
-async def fetch(client: Client, request: Request) -> Found:
+async def _show_and_follow(session: Session, client: Client, request: Request) -> None:
+    found, view = await _show(session, client, request)
+    await _follow(client, request, found, view)
+
+
+async def fetch(client: Reads, request: Request) -> Found:
     """What is there now, sorted."""
     found = Found()
     kinds = dict.fromkeys(target.kind for target in request.targets)
@@ -191,9 +203,9 @@ async def fetch(client: Client, request: Request) -> Found:
 
 
 async def _fetch_named(
-    client: Client, request: Request, kind: Kind, names: Sequence[str], found: Found
+    client: Reads, request: Request, kind: Kind, names: Sequence[str], found: Found
 ) -> None:
-    from api.client import ApiError
+    from api.rest import ApiError
 
     for name in names:
         try:
@@ -314,6 +326,8 @@ class View:
 
 async def _follow(client: Client, request: Request, found: Found, view: View) -> None:
     """Changes of all kinds, until interrupted."""
+    import asyncio
+
     async with asyncio.TaskGroup() as group:
         for target in request.targets:
             group.create_task(_follow_one(client, request, target, found, view))
@@ -335,7 +349,7 @@ async def _follow_one(
             view.changed(target.kind, change.object, deleted=change.type == "DELETED")
 
 
-async def _components(session: Session, client: Client, format: Format) -> None:
+async def _components(session: Session, client: Reads, format: Format) -> None:
     """The manager's parts: not objects, so only a table, yaml and json."""
     components = [dict(each) for each in await client.components()]
     if format.name == "json":

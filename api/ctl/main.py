@@ -8,11 +8,9 @@ Heavy libraries are imported where a verb needs them, so that help and completio
 from __future__ import annotations
 
 import contextlib
-import difflib
 import importlib
 import os
 import sys
-import traceback
 from collections.abc import Sequence
 from typing import Any
 
@@ -73,6 +71,8 @@ class Verbs(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in _VERBS and not args[0].startswith("-"):
+            import difflib
+
             close = difflib.get_close_matches(args[0], _VERBS, n=1)
             hint = f"; did you mean {close[0]}?" if close else "; see `ctl --help`"
             raise click.UsageError(f"there is no verb {args[0]!r}{hint}", ctx)
@@ -149,8 +149,7 @@ def _failed(output: Output, error: CtlError) -> int:
         for line in error.lines:
             output.note(line)
     output.error(error.message, error.hint)
-    if os.environ.get("SKEP_DEBUG"):
-        traceback.print_exception(error)
+    _debug(error)
     return error.code
 
 
@@ -163,13 +162,19 @@ def _misused(output: Output, error: click.UsageError) -> int:
 
 
 def _bug(output: Output, error: Exception) -> int:
-    if os.environ.get("SKEP_DEBUG"):
-        traceback.print_exception(error)
+    _debug(error)
     output.error(
         f"ctl failed in a way it should not: {type(error).__name__}: {error}",
         "run it again with SKEP_DEBUG=1 and report what it prints",
     )
     return ExitCode.ERROR
+
+
+def _debug(error: Exception) -> None:
+    if os.environ.get("SKEP_DEBUG"):
+        import traceback
+
+        traceback.print_exception(error)
 
 
 def _drop_stdout() -> None:

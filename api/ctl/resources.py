@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -30,6 +29,8 @@ def kind(word: str) -> Kind:
     found = kind_for(word)
     if found is not None:
         return found
+    import difflib
+
     words = {w: k for k in KINDS for w in (k.name.lower(), k.plural)}
     close = difflib.get_close_matches(word.lower(), words, n=1, cutoff=0.6)
     plurals = ", ".join(k.plural for k in KINDS)

@@ -7,10 +7,9 @@ becomes one of `api.ctl.errors` here, with what to do about it.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -20,8 +19,10 @@ from api.ctl.errors import Conflict, CtlError, Invalid, NotFound, Unreachable, U
 from api.ctl.output import Output
 
 if TYPE_CHECKING:
-    from api.client import ApiError, Client
+    from api.client import Client
     from api.context import Context
+    from api.ctl.reader import Reader, Reads
+    from api.rest import ApiError
 
 T = TypeVar("T")
 
@@ -56,34 +57,64 @@ class Session:
 
     def run(self, work: Callable[[Client], Awaitable[T]]) -> T:
         """Do `work` with a client. Raises CtlError."""
-        return asyncio.run(self._with_client(work))
+        import asyncio
 
-    async def _with_client(self, work: Callable[[Client], Awaitable[T]]) -> T:
+        async def with_client() -> T:
+            with _no_other_authorities():
+                import api.client  # noqa: F401
+            async with self.context.client() as client:
+                return await _singly(work(client))
+
+        return self._translated(lambda: asyncio.run(with_client()))
+
+    def read(self, work: Callable[[Reads], Coroutine[None, None, T]]) -> T:
+        """Do `work`, which only reads, and is done then; sooner than `run`. Raises CtlError."""
+
+        def with_reader() -> T:
+            with contextlib.closing(self.reader()) as reader:
+                return _at_once(work(reader))
+
+        return self._translated(with_reader)
+
+    def reader(self, **limits: float) -> Reader:
+        """To be closed; `limits` are the Reader's. Raises CtlError, PkiError, ClientError."""
+        from api.ctl.reader import Reader
+
+        return Reader(self.context.servers, self.context.tls(), **limits)
+
+    def _translated(self, work: Callable[[], T]) -> T:
+        """Failures as errors of ours. Raises CtlError."""
         from api.pki.errors import PkiError
+        from api.rest import ApiError, ClientError, Unreachable
 
         if self.verbose:
             self.output.note(f"talking to {self.context.server}, namespace {self.namespace}")
-        with _no_other_authorities():
-            from api.client import ApiError, ClientError
-
         try:
             try:
-                made = self.context.client()
+                return work()
+            except ApiError as error:
+                raise refusal(error) from error
+            except Unreachable as error:
+                self.context.check()
+                raise unreachable(self.context.server, str(error)) from error
             except ClientError as error:
-                raise Usage(str(error), "give --server, or `ctl context set server URL`") from None
-            async with made as client:
-                try:
-                    return await _singly(work(client))
-                except ApiError as error:
-                    raise refusal(error) from error
-                except ClientError as error:
-                    self.context.check()
-                    raise unreachable(self.context.server, str(error)) from error
+                raise Usage(str(error), "`ctl context show` says where ctl looks") from error
         except PkiError as error:
             raise CtlError(
                 f"the certificate in this context can't be used: {error}",
                 "import the manager's admin.yaml again with `ctl context import FILE`",
             ) from error
+
+
+def _at_once(work: Coroutine[None, None, T]) -> T:
+    """What a coroutine gives that never waits for a loop. Without one, asyncio needn't load."""
+    try:
+        work.send(None)
+    except StopIteration as done:
+        result: T = done.value
+        return result
+    work.close()
+    raise RuntimeError("what only reads must not wait for anything but a Reader")
 
 
 async def _singly(work: Awaitable[T]) -> T:

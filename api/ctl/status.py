@@ -10,7 +10,7 @@ from api.types.columns import condition, desired_replicas
 from api.types.kinds import NODE, SERVICE, TASK
 
 if TYPE_CHECKING:
-    from api.client import Client
+    from api.ctl.reader import Reads
 
 Document = dict[str, Any]
 
@@ -20,10 +20,10 @@ _MOST = 10  # problems shown
 @verb("status")
 def command(session: Session) -> None:
     """Nodes, services and the manager's parts, with what is wrong."""
-    session.run(lambda client: _show(session, client))
+    session.read(lambda client: _show(session, client))
 
 
-async def _show(session: Session, client: Client) -> None:
+async def _show(session: Session, client: Reads) -> None:
     output = session.output
     version = await client.version()
     nodes = (await client.list(NODE)).items

@@ -86,18 +86,18 @@ def _items(words: Iterable[str], typed: str) -> list[CompletionItem]:
 def _names(ctx: click.Context, kind: Kind | None) -> list[str]:
     """The names there are of a kind, none where the cluster does not say."""
     from api.ctl.errors import CtlError
-    from api.ctl.quick import get
     from api.ctl.session import Session
     from api.pki.errors import PkiError
-    from api.types.meta import API_VERSION
+    from api.rest import ClientError, object_path
 
     session: Session | None = ctx.find_object(Session)
     if session is None or kind is None:
         return []
     try:
-        where = f"/namespaces/{session.namespace}" if kind.namespaced else ""
-        path = f"/apis/{API_VERSION}{where}/{kind.plural}?limit={_MOST}"
-        answer: dict[str, Any] = get(session.context, path, seconds=_SECONDS)
+        reader = session.reader(seconds=_SECONDS, patience=0.0)
+        path = object_path(kind, session.namespace if kind.namespaced else "")
+        answer: dict[str, Any] = reader.ask(path, {"limit": str(_MOST)})
+        reader.close()
         return [item["metadata"]["name"] for item in answer.get("items", [])]
-    except (CtlError, PkiError, OSError, ValueError, KeyError):
+    except (CtlError, PkiError, ClientError, OSError, ValueError, KeyError):
         return []

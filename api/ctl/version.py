@@ -10,8 +10,6 @@ from api.ctl.errors import CtlError
 from api.ctl.formats import to_json
 from api.ctl.session import Session, verb
 
-_SECONDS = 5.0
-
 
 @verb("version")
 @click.option("--client", "client_only", is_flag=True, help="Only this program's; asks no manager.")
@@ -43,14 +41,7 @@ def _own() -> str:
 
 
 def _server(session: Session) -> Any:
-    from api.ctl.errors import Unreachable
-    from api.ctl.quick import get
-    from api.ctl.session import unreachable
-
-    try:
-        return get(session.context, "/version", seconds=_SECONDS)
-    except Unreachable as error:
-        raise unreachable(session.context.server, error.message) from None
+    return session.read(lambda reader: reader.version())
 
 
 def _words(value: Any) -> str:

@@ -14,6 +14,7 @@ from tests.ctl.runner import Ctl
 
 def admin_file(directory: Path, server: str = "https://127.0.0.1:1") -> Path:
     """What a manager writes for its admin."""
+    directory.mkdir(exist_ok=True)
     issued = Authority.open(directory / "pki").issue("ada", Role.ADMIN)
     blocks = {"ca": issued.ca_pem, "cert": issued.cert_pem, "key": issued.key_pem}
     lines = [f"current: home\ncontexts:\n  home:\n    server: {server}"]
