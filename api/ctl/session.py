@@ -67,11 +67,11 @@ class Session:
 
         return self._translated(lambda: asyncio.run(with_client()))
 
-    def read(self, work: Callable[[Reads], Coroutine[None, None, T]]) -> T:
+    def read(self, work: Callable[[Reads], Coroutine[None, None, T]], **limits: float) -> T:
         """Do `work`, which only reads, and is done then; sooner than `run`. Raises CtlError."""
 
         def with_reader() -> T:
-            with contextlib.closing(self.reader()) as reader:
+            with contextlib.closing(self.reader(**limits)) as reader:
                 return _at_once(work(reader))
 
         return self._translated(with_reader)
