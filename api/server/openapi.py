@@ -15,7 +15,7 @@ import msgspec
 from aiohttp import web
 
 from api.schema import for_kind
-from api.server import status
+from api.server import admission, patches, status
 from api.server.discovery import STATUS_KINDS, verbs_of
 from api.server.paths import PREFIX
 from api.server.podschema import POD
@@ -44,11 +44,6 @@ _KEPT = frozenset(
         "uniqueItems",
         "writeOnly",
     }
-)
-_PATCHES = (
-    "application/merge-patch+json",
-    "application/json-patch+json",
-    "application/apply-patch+yaml",
 )
 
 
@@ -90,7 +85,8 @@ def document() -> Document:
     schemas = {name(kind.name): _component(kind) for kind in KINDS}
     schemas |= {name(f"{kind.name}List"): _list(kind) for kind in KINDS}
     schemas |= {
-        name("Patch"): {"description": "A change of an object."},
+        name("Patch"): {"type": "object", "description": "The fields to change; null: to remove."},
+        name("Steps"): _steps(),
         name("Status"): {"type": "object", "description": "How a request went, and why."},
         name("DeleteOptions"): _delete_options(),
     }
@@ -211,6 +207,20 @@ def _list(kind: Kind) -> Document:
     }
 
 
+def _steps() -> Document:
+    step: Document = {
+        "type": "object",
+        "required": ["op", "path"],
+        "properties": {
+            "op": {"type": "string", "enum": ["add", "remove", "replace", "move", "copy", "test"]},
+            "path": {"type": "string"},
+            "from": {"type": "string"},
+            "value": {"description": "Anything."},
+        },
+    }
+    return {"type": "array", "description": "Changes, one after the other.", "items": step}
+
+
 def _delete_options() -> Document:
     return {
         "type": "object",
@@ -297,8 +307,14 @@ def _operation(
         operation["responses"]["200"] = operation["responses"][code]
     if action == "patch":
         operation["responses"]["201"] = operation["responses"]["200"]
-        content = {media: {"schema": _ref("Patch")} for media in _PATCHES}
-        operation["requestBody"] = {"content": content, "required": True}
+        operation["requestBody"] = {
+            "content": {
+                patches.MERGE: {"schema": _ref("Patch")},
+                patches.JSON: {"schema": _ref("Steps")},
+                patches.APPLY: {"schema": _ref(kind.name)},
+            },
+            "required": True,
+        }
     elif action in ("delete", "deletecollection"):
         operation["requestBody"] = {"content": _content(_ref("DeleteOptions"))}
         operation["responses"]["200"] = _json("What was deleted, or that it was.", {})
@@ -311,11 +327,13 @@ def _queries(action: str) -> list[Document]:
     text: Document = {"type": "string"}
     number: Document = {"type": "integer", "minimum": 0}
     flag: Document = {"type": "boolean"}
-    dry_run = _query("dryRun", text, "All: every stage, and nothing written.")
+    version: Document = {"type": "string", "pattern": "^[0-9]{0,19}$"}
+    dry_run = _query("dryRun", _one_of("All"), "All: every stage, and nothing written.")
+    validation = _one_of(admission.STRICT, admission.WARN, admission.IGNORE)
     writing = [
         dry_run,
         _query("fieldManager", text, "Who writes, for managedFields."),
-        _query("fieldValidation", text, "Strict, Warn or Ignore: what to do with unknown fields."),
+        _query("fieldValidation", validation, "What to do with unknown fields."),
     ]
     if action == "patch":
         return [*writing, _query("force", flag, "Take over fields that others manage.")]
@@ -332,14 +350,18 @@ def _queries(action: str) -> list[Document]:
             *selecting,
             _query("limit", number, "How many at most; the rest comes with continue."),
             _query("continue", text, "The last page's metadata.continue."),
-            _query("resourceVersion", text, "At least as new as this."),
-            _query("resourceVersionMatch", text, "Exact or NotOlderThan."),
+            _query("resourceVersion", version, "At least as new as this."),
+            _query("resourceVersionMatch", _one_of("Exact", "NotOlderThan"), "How to take it."),
             _query("watch", flag, "Changes, as they happen."),
             _query("allowWatchBookmarks", flag, "Say now and then how far a quiet watch is."),
             _query("sendInitialEvents", flag, "Begin a watch with what there is."),
             _query("timeoutSeconds", number, "When to end a watch."),
         ]
     return [dry_run, *(selecting if action == "deletecollection" else [])]
+
+
+def _one_of(*words: str) -> Document:
+    return {"type": "string", "enum": list(words)}
 
 
 def _query(name: str, schema: Document, description: str) -> Document:
