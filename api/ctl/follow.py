@@ -17,7 +17,9 @@ import click
 from api.ctl.errors import NotFound, TimedOut
 from api.ctl.output import Output
 from api.ctl.resources import Target
+from api.ctl.tasks import reasons
 from api.ctl.wanted import Wanted
+from api.types.kinds import SERVICE, TASK
 from api.types.quantity import parse_duration
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 Document = dict[str, Any]
 
 DEFAULT_TIMEOUT = "5m"
+_MOST = 5  # objects that are named when time is over
 
 
 class WaitOptions(NamedTuple):
@@ -100,7 +103,8 @@ async def wait_until(
             for group in groups:
                 tasks.create_task(group.follow())
     except TimeoutError:
-        raise _too_late(watched, timeout) from None
+        late = [each for each in watched if not each.met]
+        raise _too_late(late, await _of_tasks(client, late), timeout) from None
     except BaseExceptionGroup as errors:
         # What went wrong with one ends the wait for all, and is what the user wants to read.
         raise errors.exceptions[0] from None
@@ -202,8 +206,23 @@ class Group:
                             return
 
 
-def _too_late(watched: Sequence[Watched], timeout: float) -> TimedOut:
-    late = [each for each in watched if not each.met]
-    reasons = "; ".join(f"{each.title}: {each.why_not or 'not yet'}" for each in late[:5])
-    more = f"; and {len(late) - 5} more" if len(late) > 5 else ""
-    return TimedOut(f"not {watched[0].wanted.words} within {timeout:g} s: {reasons}{more}")
+async def _of_tasks(client: Client, late: Sequence[Watched]) -> dict[tuple[str, str], str]:
+    """What the tasks of late services wait for, which the services don't always say."""
+    found: dict[tuple[str, str], str] = {}
+    for each in late[:_MOST]:
+        if each.target.kind is SERVICE:
+            fields = f"spec.service={each.target.name}"
+            found |= reasons((await client.list(TASK, each.namespace, field_selector=fields)).items)
+    return found
+
+
+def _too_late(
+    late: Sequence[Watched], of_tasks: dict[tuple[str, str], str], timeout: float
+) -> TimedOut:
+    words = []
+    for each in late[:_MOST]:
+        why = each.why_not or "not yet"
+        said = of_tasks.get((each.namespace, each.target.name), "")
+        words.append(f"{each.title}: {why}{f': {said}' if said and said not in why else ''}")
+    more = f"; and {len(late) - _MOST} more" if len(late) > _MOST else ""
+    return TimedOut(f"not {late[0].wanted.words} within {timeout:g} s: {'; '.join(words)}{more}")

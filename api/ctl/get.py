@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 Document = dict[str, Any]
 
 COMPONENTS = ("components", "component")
+ALL = ("services,tasks,secrets,configs",)  # what `all` means: all that users work with
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,7 @@ def command(
     \b
     ctl get services
     ctl get services,tasks -o wide
+    ctl get all
     ctl get service web -o yaml
     ctl get tasks -w --field-selector spec.service=web
     ctl get nodes -o jsonpath='{range .items[*]}{.metadata.name}{"\\n"}{end}'
@@ -121,7 +123,7 @@ def command(
     if what[0] in COMPONENTS:
         session.read(lambda client: _components(session, client, format))
         return
-    found = targets(what)
+    found = targets(ALL if what == ("all",) else what)
     named = any(target.name for target in found)
     if named and (selector or field_selector):
         raise Usage("give names or a selector, not both")

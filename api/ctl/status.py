@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from api.ctl import tasks as tasks_of
 from api.ctl.session import Session, verb
 from api.types.columns import condition, desired_replicas
 from api.types.kinds import NODE, SERVICE, TASK
@@ -76,7 +77,7 @@ def _of_nodes(nodes: list[Document]) -> list[str]:
 
 
 def _of_services(services: list[Document], tasks: list[Document]) -> list[str]:
-    waiting = _waiting(tasks)
+    waiting = tasks_of.reasons(tasks)
     problems = []
     for each in services:
         if condition(each, "Available").get("status") == "True":
@@ -87,19 +88,6 @@ def _of_services(services: list[Document], tasks: list[Document]) -> list[str]:
         more = f": {why}" if why and why not in words else ""
         problems.append(f"service {metadata['namespace']}/{metadata['name']}: {words}{more}")
     return problems
-
-
-def _waiting(tasks: list[Document]) -> dict[tuple[str, str], str]:
-    """By service, what most of its tasks that should run and don't say of it."""
-    said: dict[tuple[str, str], Counter[str]] = {}
-    for task in tasks:
-        status = task["status"]
-        words = status.get("error") or status.get("message")
-        wanted = task["spec"].get("desiredState", "Running") == "Running"
-        if words and wanted and status.get("state") != "Running":
-            service = (task["metadata"]["namespace"], task["spec"]["service"])
-            said.setdefault(service, Counter())[words] += 1
-    return {service: words.most_common(1)[0][0] for service, words in said.items()}
 
 
 def _words(obj: Document, kind: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +48,19 @@ async def running(client: Client, namespace: str, word: str) -> str:
         f"service {namespace}/{name} has no running task",
         f"`ctl describe service {name}` says why",
     )
+
+
+def reasons(tasks: Sequence[Document]) -> dict[tuple[str, str], str]:
+    """By namespace and service: what most of its tasks that should run and don't say of it."""
+    said: dict[tuple[str, str], Counter[str]] = {}
+    for task in tasks:
+        status = task["status"]
+        words = status.get("error") or status.get("message")
+        wanted = task["spec"].get("desiredState", "Running") == "Running"
+        if words and wanted and status.get("state") != "Running":
+            service = (task["metadata"]["namespace"], task["spec"]["service"])
+            said.setdefault(service, Counter())[words] += 1
+    return {service: counted.most_common(1)[0][0] for service, counted in said.items()}
 
 
 async def _task_or_service_hint(client: Client, namespace: str, name: str) -> str:

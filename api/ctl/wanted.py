@@ -45,6 +45,11 @@ def parse(text: str) -> Wanted:
         return _condition(rest)
     if kind == "jsonpath" and rest:
         return _jsonpath(rest)
+    if text.isalpha():
+        raise Usage(
+            f"--for={text} is nothing that can be waited for",
+            f"did you mean --for=condition={text}?",
+        )
     raise Usage(
         f"--for={text} is nothing that can be waited for",
         "write delete, create, condition=NAME[=STATUS] or jsonpath='{.path}'=VALUE",
@@ -71,7 +76,10 @@ def _condition(text: str) -> Wanted:
             return "it does not exist"
         item = found(obj)
         if not item:
-            return f"it has no condition {kind}"
+            there = [str(each["type"]) for each in field(obj, "status", "conditions") or []]
+            return f"it has no condition {kind}" + (
+                f", only {' and '.join(there)}" if there else ""
+            )
         return f"{kind} is {item.get('status')}: {item.get('message') or item.get('reason')}"
 
     return Wanted(f"condition {kind}={status}", met, why_not)
@@ -147,8 +155,10 @@ def progress(obj: Document | None) -> str:
     words = f"{status.get('updated') or 0}/{wanted} running"
     for kind in ("Available", "Progressing"):
         item = condition(obj, kind)
-        if item.get("status") == "False" and item.get("message"):
-            return f"{words}: {item['message']}"
+        message = str(item.get("message") or "")
+        if item.get("status") == "False" and message:
+            # Its controller begins with the same count.
+            return message if message.startswith(words) else f"{words}: {message}"
     return words
 
 

@@ -117,6 +117,9 @@ def test_several_kinds_at_once(running: Ctl) -> None:
     assert "task/web-1" in done.out
     found = json.loads(running("get", "services,tasks", "-o", "json").out)
     assert [item["kind"] for item in found["items"]] == ["Service"] * 2 + ["Task"] * 2
+    everything = running("get", "all", "-o", "name").lines
+    assert everything[:2] == ["service/idle", "service/web"]
+    assert len(everything) == 4
     named = running("get", "service/web", "config/none", code=3)
     assert "service/web" in named.out
     assert "config" in named.err

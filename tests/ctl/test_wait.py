@@ -80,6 +80,23 @@ def test_what_cannot_be_waited_for(ctl: Ctl, wish: str) -> None:
     ctl("wait", "config/a", f"--for={wish}", code=2)
 
 
+def test_what_was_meant_is_suggested(ctl: Ctl) -> None:
+    ctl("apply", "-f", "-", "--wait", stdin=text(service("web")))
+    done = ctl("wait", "service/web", "--for=Available", code=2)
+    assert "did you mean --for=condition=Available?" in done.err
+    done = ctl("wait", "service/web", "--for=condition=Ready", "--timeout=0s", code=124)
+    assert "it has no condition Ready, only Available and Progressing" in done.err
+
+
+def test_a_service_that_is_late_says_what_its_tasks_wait_for(ctl: Ctl) -> None:
+    wish = text(service("web", secrets=[{"name": "password"}]))
+    done = ctl("apply", "-f", "-", "--wait", "--timeout=1s", stdin=wish, code=124)
+    assert done.err.splitlines()[-1] == (
+        "error: not in effect within 1 s: service/web: 0/1 running: waiting for secret"
+        f" {ctl.namespace}/password, which does not exist"
+    )
+
+
 def test_a_duration_that_is_none(ctl: Ctl) -> None:
     done = ctl("wait", "config/a", "--for=delete", "--timeout=soon", code=2)
     assert "soon" in done.err
