@@ -125,6 +125,18 @@ def observed(obj: Document) -> bool:
     return int(seen) >= int(field(obj, "metadata", "generation") or 0)
 
 
+# Tasks run what they ran before, or will again. (Undone by hand, that is what was wanted.)
+_NOT_IN_EFFECT = ("paused", "rollback_started", "rollback_paused")
+
+
+def rolled_back(obj: Document) -> bool:
+    """Whether an update failed, and all tasks run the revision before it again."""
+    update = field(obj, "status", "update") or {}
+    return update.get("state") == "rollback_completed" and (
+        update.get("previous") != update.get("revision")
+    )
+
+
 def up_to_date(obj: Document | None) -> bool:
     """Whether what was applied is in effect: of a service, that all its tasks run as it says now.
 
@@ -138,6 +150,8 @@ def up_to_date(obj: Document | None) -> bool:
     wanted = desired_replicas(obj)
     return (
         observed(obj)
+        and field(obj, "status", "update", "state") not in _NOT_IN_EFFECT
+        and not rolled_back(obj)
         and condition(obj, "Available").get("status") == "True"
         and int(status.get("updated") or 0) >= wanted
         and int(status.get("running") or 0) >= wanted

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+from enum import StrEnum
 from typing import ClassVar
 
 import msgspec
@@ -10,6 +12,10 @@ from api.types.meta import Condition, Object, Struct
 from api.types.template import TaskTemplate
 
 TASKS_FINALIZER = "skep.dev/tasks"
+
+# Annotations of a service.
+UNDONE_TO = "skep.dev/undone-to"  # the revision that its template was copied back from
+RESUME = "skep.dev/resume-update"  # `status.update.since` of the halt that is to end
 
 
 class SpreadPreference(Struct, kw_only=True):
@@ -31,11 +37,12 @@ class Placement(Struct, kw_only=True):
 class UpdatePolicy(Struct, kw_only=True):
     """SwarmKit's defaults; each field has its own, also when others are given."""
 
-    parallelism: int = 1  # 0: all at once
+    parallelism: int | str = 1  # 0: all at once; "25%": that share
     delay: str = "0s"
     failure_action: str = "pause"  # pause | continue | rollback
     monitor: str = "5s"
     max_failure_ratio: float = 0.0
+    deadline: str = "0s"  # without progress; 0: none
     order: str = "stop-first"  # stop-first | start-first
 
 
@@ -55,7 +62,36 @@ class ServiceSpec(Struct, kw_only=True):
     placement: Placement = msgspec.field(default_factory=Placement)
     update: UpdatePolicy = msgspec.field(default_factory=UpdatePolicy)
     rollback: UpdatePolicy = msgspec.field(default_factory=UpdatePolicy)
+    paused: bool = False  # hold updates and rollbacks
     restart: RestartPolicy = msgspec.field(default_factory=RestartPolicy)
+
+
+class UpdateState(StrEnum):
+    """Swarm's words."""
+
+    UPDATING = "updating"
+    PAUSED = "paused"
+    COMPLETED = "completed"
+    ROLLBACK_STARTED = "rollback_started"
+    ROLLBACK_PAUSED = "rollback_paused"
+    ROLLBACK_COMPLETED = "rollback_completed"
+
+
+class UpdateStatus(Struct, kw_only=True):
+    """The newest update. While it is rolled back tasks go to `previous`, else to `revision`."""
+
+    state: UpdateState
+    revision: str  # of the template that the spec had when it began
+    previous: str = ""  # the last one before it that all tasks ran
+    held: bool = False  # paused by `spec.paused`, not by failures
+    started: datetime | None = None
+    since: datetime | None = None  # the state's; failures count from here on
+    progressed: datetime | None = None  # when another task ran last
+    completed: datetime | None = None
+    replicas: int = 0
+    updated: int = 0  # tasks that run what they are to come to
+    failed: int = 0  # slots of which a new task failed
+    message: str = ""
 
 
 class ServiceStatus(Struct, kw_only=True):
@@ -64,6 +100,7 @@ class ServiceStatus(Struct, kw_only=True):
     replicas: int = 0  # desired tasks: for a global service, one a suitable node
     running: int = 0  # tasks in state Running, of any revision
     updated: int = 0  # tasks in state Running, of the current revision
+    update: UpdateStatus | None = None  # None: nothing was updated yet
     conditions: list[Condition] = []  # Available, Progressing
 
 

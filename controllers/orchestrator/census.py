@@ -14,9 +14,10 @@ from datetime import datetime
 import msgspec
 
 from api.types.meta import Condition, set_condition
-from api.types.service import Service, ServiceStatus
+from api.types.service import Service, ServiceStatus, UpdateState
 from api.types.task import Task, TaskState
 from controllers.orchestrator.restart import Verdict
+from controllers.orchestrator.update import HALTED, Course
 
 AVAILABLE = "Available"
 PROGRESSING = "Progressing"
@@ -93,15 +94,22 @@ def _trouble(task: Task) -> tuple[int, str]:
     return 0, ""
 
 
-def status_of(service: Service, revision: str, census: Census, now: datetime) -> ServiceStatus:
+def turned_status(service: Service, course: Course) -> ServiceStatus:
+    """Of a service whose update took a turn, before anything is done about it. What is said of
+    the tasks is of the generation before, and stays so until they are looked at."""
+    return msgspec.structs.replace(service.status, revision=course.target, update=course.update)
+
+
+def status_of(service: Service, course: Course, census: Census, now: datetime) -> ServiceStatus:
     return ServiceStatus(
         observed_generation=service.metadata.generation,
-        revision=revision,
+        revision=course.target,
         replicas=census.replicas,
         running=census.running,
         updated=census.updated,
+        update=course.update,
         conditions=conditions_of(
-            service.status.conditions, _available(census), _progressing(census, revision), now=now
+            service.status.conditions, _available(census), _progressing(census, course), now=now
         ),
     )
 
@@ -136,10 +144,18 @@ def _available(census: Census) -> Condition:
     )
 
 
-def _progressing(census: Census, revision: str) -> Condition:
-    if census.gave_up:
+def _progressing(census: Census, course: Course) -> Condition:
+    revision, update = course.target, course.update
+    state = None if update is None else update.state
+    if update is not None and state in HALTED:
+        status = "False"
+        reason = "UpdatePaused" if state is UpdateState.PAUSED else "RollbackPaused"
+        message = f"{census.updated}/{census.replicas} run revision {revision}; {update.message}"
+    elif census.gave_up:
         status, reason = "False", "RestartsExhausted"
         message = f"{census.problem}; change the service, or restart it, to try again"
+    elif update is not None and census.complete and course.target != update.revision:
+        status, reason, message = "False", "RolledBack", update.message
     elif census.complete:
         status, reason = "False", "Complete"
         message = f"all tasks run revision {revision}" if census.replicas else "no tasks wanted"
@@ -147,7 +163,8 @@ def _progressing(census: Census, revision: str) -> Condition:
         status, reason = "True", CRASH_LOOP
         message = census.looping
     elif census.updated < census.running:
-        status, reason = "True", "Updating"
+        back = state is UpdateState.ROLLBACK_STARTED
+        status, reason = "True", "RollingBack" if back else "Updating"
         message = f"{census.updated}/{census.replicas} run revision {revision}"
         if census.problem:
             message = f"{message}; {census.problem}"

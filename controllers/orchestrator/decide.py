@@ -17,11 +17,12 @@ from api.types.revision import Revision
 from api.types.service import Service
 from api.types.task import RANK, TERMINAL, Task, TaskState
 from controllers.orchestrator.births import new_revision
-from controllers.orchestrator.census import Census, status_of
+from controllers.orchestrator.census import Census, status_of, turned_status
 from controllers.orchestrator.decision import Decision, Note, World
 from controllers.orchestrator.rollout import Rollout
-from controllers.orchestrator.slots import Key, Slot, group, never_assigned, runs
+from controllers.orchestrator.slots import Key, Slot, group, made, never_assigned, runs
 from controllers.orchestrator.standing import Standing, Standings
+from controllers.orchestrator.update import Course, course_of, finished, note_of
 from controllers.placement.cluster import is_ready
 from controllers.placement.suitable import Requirements
 
@@ -50,26 +51,34 @@ def decide(
             note = Note("Normal", "RevisionCreated", f"revision {number} ({revision})")
             decision.notes.append(note)
     requirements = Requirements(service.spec.placement)
-    movable = service.spec.mode != "global"
-    standings = Standings(world.nodes, requirements, world.now, movable=movable)
+    everywhere = service.spec.mode == "global"
+    suitable, untouched = _places(world, requirements) if everywhere else (set(), set())
+    total = len(suitable) if everywhere else service.spec.replicas
     kept = {known.metadata.name for known in revisions}
-    fleet = _Fleet(service, revision, standings)
-    if service.spec.mode == "global":
-        suitable, untouched = _places(world, requirements)
+    course = course_of(service, revision, kept, tasks, total, world, decision)
+    if course.turned:
+        decision.status = turned_status(service, course)
+        decision.record = True
+        decision.look_again(0)
+        return decision
+    standings = Standings(world.nodes, requirements, world.now, movable=not everywhere)
+    fleet = _Fleet(service, course, standings)
+    rollout = Rollout(service, course, kept, world, decision)
+    if everywhere:
         fleet.look(tasks, lambda task: task.spec.node, untouched)
-        rollout = Rollout(service, revision, kept, len(suitable), world, decision)
         _everywhere(fleet, rollout, suitable, untouched)
     else:
         fleet.look(tasks, lambda task: task.spec.slot, ())
-        rollout = Rollout(service, revision, kept, service.spec.replicas, world, decision)
-        _scale(fleet, rollout, service.spec.replicas)
-    rollout.settle(fleet.slots, fleet.starting.values(), fleet.waiting, fleet.unfold)
+        _scale(fleet, rollout, total)
+    rollout.settle(fleet.slots, fleet.starting.values(), fleet.young, fleet.waiting, fleet.unfold)
     for wait in standings.waits:
         decision.look_again(wait)
     _count(fleet, rollout)
-    decision.status = status_of(service, revision, fleet.census, world.now)
+    _finish(fleet, rollout, course, world)
+    decision.status = status_of(service, course, fleet.census, world.now)
     _note_changes(decision)
-    _drop_revisions(decision, revision, tasks, revisions)
+    if not decision.record:
+        _drop_revisions(decision, course, tasks, revisions)
     return decision
 
 
@@ -91,12 +100,14 @@ class _Fleet:
     """A service's slots. Those with one task about which nothing can be doubted are only counted
     and kept by their keys; the others are sorted out, task by task."""
 
-    def __init__(self, service: Service, revision: str, standings: Standings) -> None:
+    def __init__(self, service: Service, course: Course, standings: Standings) -> None:
         self.service = service
-        self.revision = revision
+        self.revision = course.target
+        self._watched_since = course.watched_since
         self.standings = standings
         self.census = Census()
         self.resting: dict[Any, Task] = {}  # running as wanted
+        self.young: list[Task] = []  # of those, the ones made since the update began
         self.starting: dict[Any, Task] = {}  # on its way to that
         self.waiting: dict[Any, Task] = {}  # running an older revision
         self.slots: list[Slot] = []
@@ -125,7 +136,12 @@ class _Fleet:
         if standing is not Standing.FINE:
             return False
         if spec.revision == self.revision:
-            (self.resting if state is _RUNNING else self.starting)[key] = task
+            if state is not _RUNNING:
+                self.starting[key] = task
+                return True
+            self.resting[key] = task
+            if self._watched_since is not None and made(task) >= self._watched_since:
+                self.young.append(task)
         elif state is _RUNNING:
             self.waiting[key] = task
         else:
@@ -297,6 +313,24 @@ def _count(fleet: _Fleet, rollout: Rollout) -> None:
                 census.notice(slot.failure)
 
 
+def _finish(fleet: _Fleet, rollout: Rollout, course: Course, world: World) -> None:
+    """Whether the update is through: each slot runs what it should, or its failure is borne."""
+    census, decision = fleet.census, rollout.decision
+    borne = sum(slot.key in course.tolerated and not slot.up for slot in fleet.slots)
+    through = (
+        census.updated + borne >= census.replicas
+        and census.running <= census.updated
+        and not (census.leaving or rollout.proving)
+        and not (decision.create or decision.update or decision.delete)
+    )
+    before = course.update
+    finished(course, through, census.updated, census.replicas, world.now)
+    if course.update is not None and before is not None and course.update.state != before.state:
+        decision.notes.append(note_of(course.update))
+        decision.record = True
+        decision.look_again(0)
+
+
 def _note_changes(decision: Decision) -> None:
     made = Counter(task.spec.revision for task in decision.create)
     for revision, count in made.items():
@@ -306,13 +340,15 @@ def _note_changes(decision: Decision) -> None:
 
 
 def _drop_revisions(
-    decision: Decision, revision: str, tasks: Sequence[Task], revisions: Sequence[Revision]
+    decision: Decision, course: Course, tasks: Sequence[Task], revisions: Sequence[Revision]
 ) -> None:
-    """Keep the newest ones and those that tasks name."""
+    """Keep the newest ones, those that tasks name, and those that an update goes or went from."""
     if len(revisions) <= KEPT_REVISIONS:
         return
     used = {task.spec.revision for task in tasks}
     used.update(task.spec.revision for task in decision.create)
-    used.add(revision)
+    used.add(course.target)
+    if course.update is not None:
+        used |= {course.update.revision, course.update.previous}
     oldest = sorted(revisions, key=lambda known: known.spec.number)[:-KEPT_REVISIONS]
     decision.drop = [known for known in oldest if known.metadata.name not in used]

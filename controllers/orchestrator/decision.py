@@ -31,6 +31,7 @@ class Observed(msgspec.Struct):
     time is believed as far as it can be true.
     """
 
+    running: dict[str, datetime] = {}  # it came to run
     ended: dict[str, datetime] = {}  # it became terminal
     told: dict[str, datetime] = {}  # it was told to stop
     draining: dict[str, datetime] = {}  # by node: it was set to drain
@@ -52,6 +53,7 @@ class Decision(msgspec.Struct):
     drop: list[Revision] = []
     finished: bool = False  # of a deleted service: nothing is left, the finalizer may go
     status: ServiceStatus | None = None
+    record: bool = False  # nothing else is done before this status is written
     requeue_after: float | None = None  # seconds
     notes: list[Note] = []
 

@@ -4,10 +4,11 @@ What must hold, whatever state the slots are found in:
 
 - Each slot comes to one live, wanted task of the wanted revision on a fitting node.
 - At most `parallelism` slots are under way to the wanted revision: they have a task of it that
-  does not run yet, failed, or waits for the old one to stop. A revision that never runs
-  therefore gets no further than that, and the rollout stands still by itself.
+  does not run yet or not for long enough, failed, or waits for the old one to stop. A revision
+  that never runs therefore gets no further than that, and the rollout stands still by itself.
 - A running task is only stopped for the rollout while fewer than `parallelism` slots are down,
-  whatever they are down for.
+  whatever they are down for. Slots whose failure is tolerated count for neither.
+- While it is held, no task is stopped for the rollout, and new slots get what the others had.
 - A slot that has to be replaced for another reason (its node is lost, it failed) while no share
   of the parallelism is free gets the revision that it had.
 - Lost nodes' tasks are replaced at once. Draining nodes' tasks stay until their replacement
@@ -30,6 +31,7 @@ from controllers.orchestrator.births import new_task
 from controllers.orchestrator.decision import Decision, Note, World
 from controllers.orchestrator.restart import Policy, Verdict, verdict
 from controllers.orchestrator.slots import Slot, made, never_assigned, runs
+from controllers.orchestrator.update import Course, proves_until
 
 PATIENCE = 60.0  # seconds; SwarmKit's
 
@@ -38,22 +40,24 @@ _REMOVE = TaskState.REMOVE
 
 
 class Rollout:
-    """One decision's work on the slots that are not at rest. `total`: slots there are in all."""
+    """One decision's work on the slots that are not at rest."""
 
     def __init__(
-        self, service: Service, revision: str, kept: Collection[str], total: int, world: World,
+        self, service: Service, course: Course, kept: Collection[str], world: World,
         decision: Decision,
     ) -> None:  # fmt: skip
         self.service = service
-        self.revision = revision
+        self.revision = course.target
         self.decision = decision
+        self._course = course
         self._kept = kept  # revisions that can still be made tasks of
         self._world = world
         self._policy = Policy.of(service.spec.restart)
-        self._parallelism = service.spec.update.parallelism or total + 1
-        self._start_first = service.spec.update.order == "start-first"
-        self._free = self._parallelism  # shares of the parallelism
+        self._parallelism = course.pace.parallelism
+        self._start_first = course.pace.start_first
+        self._free = 0 if course.held else self._parallelism  # shares of the parallelism
         self._down = 0  # slots that don't run
+        self.proving = 0  # slots whose new task runs, but not for long enough
         self.given_up: dict[str, str] = {}  # tasks that are not replaced, and why
         self.next_try: dict[str, Verdict] = {}  # tasks whose replacement waits
 
@@ -61,18 +65,22 @@ class Rollout:
         self,
         slots: Sequence[Slot],
         starting: Iterable[Task],
+        young: Iterable[Task],
         waiting: Mapping[Any, Task],
         unfold: Callable[[Any, Task], Slot],
     ) -> None:
         """`slots` in the order in which they take their turn. Of slots with one simple task only
-        the task is given: `starting` as it is wanted, or `waiting` to be replaced."""
+        the task is given: `starting` as it is wanted, `young` if it began to run since the update
+        did, or `waiting` to be replaced."""
         on_their_way = sum(not never_assigned(task) for task in starting)
         self._free -= on_their_way
         self._down += on_their_way
+        self._free -= sum(map(self._proves, young))
         for slot in slots:
             self._tidy(slot)
-            self._free -= self._under_way(slot)
-            self._down += not slot.up and not slot.fresh
+            if slot.up or slot.key not in self._course.tolerated:
+                self._free -= self._under_way(slot)
+                self._down += not slot.up and not slot.fresh
         for slot in slots:
             self._pair(slot)
             if slot.keeper is None:
@@ -96,7 +104,7 @@ class Rollout:
     def fill_new(self, slot: Slot) -> None:
         """A slot that has no task yet, but perhaps one of an earlier life that still leaves."""
         if self._all_over(slot.leaving):
-            self._create(slot, self.revision)
+            self._create(slot, self._course.newcomers)
 
     def _tidy(self, slot: Slot) -> None:
         """Leave one task of a sort, and tell the lost ones to stop should their node return."""
@@ -112,13 +120,27 @@ class Rollout:
     def _under_way(self, slot: Slot) -> bool:
         """Whether the slot has a share of the parallelism."""
         if slot.current:
-            return not runs(slot.current[0]) and not slot.fresh
+            task = slot.current[0]
+            return self._proves(task) if runs(task) else not slot.fresh
         ended, last = slot.ended, slot.last
         if ended is not None and ended.spec.revision == self.revision:
             return True
         if slot.outdated or slot.up:
             return False
         return bool(slot.stopping) or (last is not None and last.spec.revision == self.revision)
+
+    def _proves(self, task: Task) -> bool:
+        """Whether a running task is still watched; asks to look again when it won't be."""
+        since = self._course.watched_since
+        if since is None or made(task) < since:
+            return False
+        until = proves_until(task, self._course.pace, self._world)
+        left = (until - self._world.now).total_seconds()
+        if left <= 0:
+            return False
+        self.decision.look_again(left)
+        self.proving += 1
+        return True
 
     def _pair(self, slot: Slot) -> None:
         """Stop what has been replaced."""
@@ -167,8 +189,9 @@ class Rollout:
         """An outdated task's turn, if there is a share free for it."""
         old = slot.outdated[0]
         if slot.fresh:
-            self.stop(old)
-            self._create(slot, self.revision)
+            if not self._course.held:
+                self.stop(old)
+                self._create(slot, self.revision)
             return
         ended = slot.ended
         if ended is not None and made(ended) > made(old) and ended.spec.revision == self.revision:

@@ -31,6 +31,7 @@ from api.types.task import TERMINAL, Task, TaskState
 from controllers.orchestrator.census import refused_status
 from controllers.orchestrator.decide import cascade, decide
 from controllers.orchestrator.decision import Decision, Observed, World
+from controllers.orchestrator.slots import made
 from controllers.placement.cluster import is_ready, offer
 from controllers.reconcile.barrier import settled
 from controllers.reconcile.controller import DONE, After, Controller, GiveUp, Outcome
@@ -82,6 +83,10 @@ class ServiceController:
         self._observed = Observed()
         for item in self._cache.items(TASK):
             task: Task = item.obj
+            status = task.status
+            if status.state is _RUNNING:
+                began = min(max(status.since or now, made(task)), now)
+                self._observed.running[task.metadata.uid] = began
             if task.live and not task.wanted:
                 self._observed.told[task.metadata.uid] = now
         self._nodes = {item.name: item.obj for item in self._cache.items(NODE)}
@@ -112,6 +117,7 @@ class ServiceController:
         task: Task = event.item.obj
         uid, state = task.metadata.uid, task.status.state
         if event.type == DELETED:
+            self._observed.running.pop(uid, None)
             self._observed.ended.pop(uid, None)
             self._observed.told.pop(uid, None)
             return True
@@ -126,6 +132,8 @@ class ServiceController:
                 self._observed.told.pop(uid, None)
                 self._observed.ended.setdefault(uid, self._clock())
                 return True
+            if state is _RUNNING:
+                self._observed.running.setdefault(uid, self._clock())
             return state is _RUNNING or before.status.message != ""
         return state in _TELLING and before.status.message != task.status.message
 
@@ -180,6 +188,8 @@ class ServiceController:
             self._status_written.pop(key, None)
             self._names.pop(key, None)
             return DONE
+        if decision.record:
+            self._status_written.pop(key, None)
         for note in decision.notes:
             self._recorder.note(
                 item.obj, note.type, note.reason, note.message, count=note.count,
@@ -286,6 +296,7 @@ def _rewritten(event: CacheEvent) -> bool:
     return (
         before.spec != after.spec
         or before.metadata.generation != after.metadata.generation
+        or before.metadata.annotations != after.metadata.annotations
         or before.metadata.deletion_timestamp != after.metadata.deletion_timestamp
         or before.metadata.uid != after.metadata.uid
     )

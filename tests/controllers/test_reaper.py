@@ -61,7 +61,7 @@ async def test_a_policy_with_a_window_keeps_what_it_has_to_count() -> None:
         world.behave = lambda _task, _revision: TaskState.FAILED
         policy = RestartPolicy(delay="1s", max_attempts=9, window="10m")
         await world.put(service(replicas=1, restart=policy))
-        await world.until(lambda: world.condition("Progressing")[1] == "RestartsExhausted")
+        await world.until(lambda: world.condition("Progressing")[1] == "RestartsExhausted", 900)
         assert len(world.tasks()) == 10
 
 

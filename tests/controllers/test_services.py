@@ -192,3 +192,54 @@ async def test_two_managers_do_no_harm() -> None:
         await world.steady(6, seconds=200)
         await world.delete(SERVICE, "web")
         await world.until(lambda: world.cache.get(SERVICE, "default", "web") is None)
+
+
+async def test_a_failing_update_goes_back_by_itself_whoever_leads() -> None:
+    async with a_world(3) as world:
+        update = UpdatePolicy(failure_action="rollback", parallelism="50%", monitor="2s")
+        await world.put(service(replicas=4, update=update))
+        await world.steady(4)
+        good = world.service().status.revision
+        world.behave = lambda _task, revision: (
+            TaskState.RUNNING if revision == good else TaskState.FAILED
+        )
+
+        def new_image(found: Service) -> None:
+            found.spec.template.image = "web:2"
+
+        await world.change(SERVICE, "web", new_image)
+        await world.until(lambda: world.update_state() == "updating")
+        await world.restart()
+        await world.until(lambda: world.update_state() == "rollback_started")
+        await world.restart()
+        await world.until(lambda: world.update_state() == "rollback_completed")
+        assert [task.spec.revision for task in world.running()] == [good] * 4
+        assert world.service().spec.template.image == "web:2"
+        status, reason, message = world.condition("Progressing")
+        assert (status, reason) == ("False", "RolledBack")
+        assert f"all tasks run revision {good} again" in message
+        await world.until(lambda: bool(world.events("RollbackCompleted")))
+        assert [event.count for event in world.events("RollbackCompleted")] == [1]
+
+
+async def test_paused_and_resumed_by_the_spec() -> None:
+    async with a_world(3) as world:
+        await world.put(service(replicas=2, update=UpdatePolicy(monitor="0s")))
+        await world.steady(2)
+        good = world.service().status.revision
+
+        def change(found: Service) -> None:
+            found.spec.template.image = "web:2"
+            found.spec.paused = True
+
+        await world.change(SERVICE, "web", change)
+        await world.until(lambda: world.update_state() == "paused")
+        await world.pause(120)
+        assert [task.spec.revision for task in world.running()] == [good] * 2
+
+        def resume(found: Service) -> None:
+            found.spec.paused = False
+
+        await world.change(SERVICE, "web", resume)
+        await world.until(lambda: world.update_state() == "completed")
+        assert good not in {task.spec.revision for task in world.running()}

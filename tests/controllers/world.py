@@ -132,6 +132,10 @@ class World:
         found = condition(self.service(name).status.conditions, kind)
         return (found.status, found.reason, found.message) if found else ("", "", "")
 
+    def update_state(self, name: str = "web") -> str:
+        update = self.service(name).status.update
+        return "" if update is None else update.state
+
     def ready(self, name: str) -> tuple[str, str]:
         found = condition(self.item(NODE, name).obj.status.conditions, "Ready")
         return (found.status, found.reason) if found else ("", "")

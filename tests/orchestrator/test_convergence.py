@@ -2,27 +2,39 @@
 
 from __future__ import annotations
 
+import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from api.types.service import RestartPolicy, UpdatePolicy
+from api.types.service import Placement, RestartPolicy, UpdatePolicy
 from api.types.task import TaskState
 from tests.orchestrator.toy import Toy, service
 
 seeds = st.integers(0, 10_000)
 orders = st.sampled_from(["stop-first", "start-first"])
-parallelisms = st.integers(0, 4)
+parallelisms = st.one_of(st.integers(0, 4), st.sampled_from(["25%", "100%"]))
+actions = st.sampled_from(["pause", "continue", "rollback"])
 happenings = st.lists(
     st.tuples(
         st.sampled_from(
             ["image", "scale", "lose", "return", "drain", "pause", "activate", "fail", "engine",
-             "delete node", "order"]
+             "delete node", "order", "hold", "resume", "move"]
         ),
         st.integers(0, 5),
         st.integers(0, 8),  # steps until the next
     ),
     max_size=12,
 )  # fmt: skip
+updates = st.builds(
+    UpdatePolicy,
+    order=orders,
+    parallelism=parallelisms,
+    failure_action=actions,
+    max_failure_ratio=st.sampled_from([0.0, 0.4]),
+    monitor=st.sampled_from(["0s", "2s", "10s"]),
+    delay=st.sampled_from(["0s", "3s"]),
+    deadline=st.sampled_from(["0s", "20s"]),
+)
 DELAY = RestartPolicy(delay="2s")
 
 
@@ -36,7 +48,15 @@ def happen(toy: Toy, what: str, number: int) -> None:
         toy.fail()
     elif what == "order":
         order = "start-first" if number % 2 else "stop-first"
-        toy.service.spec.update = UpdatePolicy(order=order, parallelism=number)
+        found = toy.service.spec.update
+        toy.service.spec.update = msgspec.structs.replace(found, order=order, parallelism=number)
+    elif what == "hold":
+        toy.hold(True)
+    elif what == "resume":
+        toy.resume()
+    elif what == "move":
+        constraints = [f"node.hostname != {name}"] if number < 3 else []
+        toy.service.spec.placement = Placement(constraints=constraints)
     elif name not in toy.nodes:
         return
     elif what == "lose":
@@ -54,19 +74,17 @@ def happen(toy: Toy, what: str, number: int) -> None:
 
 
 @settings(max_examples=150, deadline=None)
-@given(seeds, happenings, orders, parallelisms, st.sampled_from([1.0, 0.5]))
+@given(seeds, happenings, updates, st.sampled_from([1.0, 0.5]))
 def test_a_replicated_service_comes_to_rest(
-    seed: int, story: list[tuple[str, int, int]], order: str, parallelism: int, share: float
+    seed: int, story: list[tuple[str, int, int]], update: UpdatePolicy, share: float
 ) -> None:
-    toy = Toy(
-        service(3, restart=DELAY, update=UpdatePolicy(order=order, parallelism=parallelism)),
-        seed=seed,
-    )
+    toy = Toy(service(3, restart=DELAY, update=update, rollback=UpdatePolicy()), seed=seed)
     for what, number, steps in story:
         happen(toy, what, number)
         for _ in range(steps):
             toy.step(share=share)
-    toy.converge()
+    toy.hold(False)
+    toy.converge_on()
     wanted = [task for task in toy.tasks.values() if task.live and task.wanted]
     # Without a usable node new tasks wait, and what runs on paused nodes is left alone.
     assert len({task.spec.slot for task in wanted}) == toy.service.spec.replicas
@@ -74,7 +92,7 @@ def test_a_replicated_service_comes_to_rest(
         return
     assert len(wanted) == toy.service.spec.replicas
     assert all(task.status.state is TaskState.RUNNING for task in wanted)
-    assert {task.spec.revision for task in wanted} <= {toy.revision}
+    assert {task.spec.revision for task in wanted} <= {toy.goal}
     assert len(toy.running()) == toy.service.spec.replicas
     decision = toy.decide()
     assert decision.status is not None
@@ -82,26 +100,22 @@ def test_a_replicated_service_comes_to_rest(
 
 
 @settings(max_examples=100, deadline=None)
-@given(seeds, happenings, orders, parallelisms, st.sampled_from([1.0, 0.5]))
+@given(seeds, happenings, updates, st.sampled_from([1.0, 0.5]))
 def test_a_global_service_comes_to_rest(
-    seed: int, story: list[tuple[str, int, int]], order: str, parallelism: int, share: float
+    seed: int, story: list[tuple[str, int, int]], update: UpdatePolicy, share: float
 ) -> None:
-    toy = Toy(
-        service(
-            mode="global", restart=DELAY, update=UpdatePolicy(order=order, parallelism=parallelism)
-        ),
-        seed=seed,
-    )
+    toy = Toy(service(mode="global", restart=DELAY, update=update), seed=seed)
     for what, number, steps in story:
         happen(toy, what, number)
         for _ in range(steps):
             toy.step(share=share)
-    toy.converge()
+    toy.hold(False)
+    toy.converge_on()
     usable = set(toy.usable())
     assert {task.spec.node for task in toy.running()} >= usable
     for name in usable:
         live = [t for t in toy.tasks.values() if t.spec.node == name and t.live and t.wanted]
-        assert [task.spec.revision for task in live] == [toy.revision]
+        assert [task.spec.revision for task in live] == [toy.goal]
 
 
 @settings(max_examples=100, deadline=None)

@@ -11,12 +11,14 @@ import msgspec
 from api.types.meta import Condition, Metadata
 from api.types.node import Node, NodeSpec, NodeStatus
 from api.types.revision import Revision, revision_name
-from api.types.service import Service, ServiceSpec
+from api.types.service import RESUME, Service, ServiceSpec, UpdateStatus
 from api.types.task import TERMINAL, Task, TaskState
 from api.types.template import TaskTemplate
 from controllers.orchestrator.decide import decide
 from controllers.orchestrator.decision import Decision, Observed, World
 from controllers.orchestrator.slots import never_assigned
+from controllers.orchestrator.update import HALTED, halt_of
+from controllers.placement.suitable import Requirements
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 NEXT = {
@@ -56,10 +58,38 @@ class Toy:
         self.chance = random.Random(seed)
 
     @property
+    def update(self) -> UpdateStatus | None:
+        return self.service.status.update
+
+    @property
+    def state(self) -> str:
+        return "" if self.update is None else self.update.state
+
+    @property
+    def goal(self) -> str:
+        """The revision that its tasks should come to, once all is over."""
+        rolled_back = self.update is not None and self.state == "rollback_completed"
+        return self.update.previous if self.update and rolled_back else self.revision
+
+    @property
     def revision(self) -> str:
         return revision_name("web", self.service.spec.template)
 
     def decide(self) -> Decision:
+        """What is to be done once the turns of an update are on record."""
+        for _ in range(5):
+            decision = self.look()
+            if not decision.record:
+                return decision
+            self.record(decision)
+        raise AssertionError("an update turns for ever")
+
+    def record(self, decision: Decision) -> None:
+        assert decision.record
+        assert not (decision.create or decision.update or decision.delete or decision.drop)
+        self.carry_out(decision)
+
+    def look(self) -> Decision:
         world = World(nodes=self.nodes, observed=self.observed, now=self.now)
         tasks = list(self.tasks.values())
         self.chance.shuffle(tasks)  # a decision may not depend on the order it finds them in
@@ -71,6 +101,9 @@ class Toy:
         def lucky() -> bool:
             return self.chance.random() < share
 
+        if decision.status is not None and (decision.record or lucky()):
+            # Seldom: it is written when there is time.
+            self.service = msgspec.structs.replace(self.service, status=decision.status)
         if decision.revision is not None:
             self.revisions[decision.revision.metadata.name] = decision.revision
         for task in decision.create:
@@ -93,10 +126,13 @@ class Toy:
         self.tasks[task.metadata.name] = task
 
     def usable(self) -> list[str]:
+        requirements = Requirements(self.service.spec.placement)
         return [
             name
             for name, found in self.nodes.items()
-            if found.spec.availability == "active" and found.status.conditions[0].status == "True"
+            if found.spec.availability == "active"
+            and found.status.conditions[0].status == "True"
+            and requirements.met_by(found)
         ]
 
     def schedule(self) -> None:
@@ -132,6 +168,8 @@ class Toy:
         status = msgspec.structs.replace(task.status, state=state, since=self.now)
         if state is TaskState.STARTING:
             status.started_at = self.now
+        elif state is TaskState.RUNNING:
+            self.observed.running[task.metadata.uid] = self.now
         elif state in TERMINAL:
             status.finished_at = self.now
         self._put(msgspec.structs.replace(task, status=status))
@@ -178,6 +216,16 @@ class Toy:
         self.service.spec.replicas = replicas
         self.service.metadata.generation += 1
 
+    def hold(self, paused: bool) -> None:
+        self.service.spec.paused = paused
+        self.service.metadata.generation += 1
+
+    def resume(self) -> None:
+        """What `ctl rollout resume` does."""
+        self.hold(False)
+        if self.update is not None:
+            self.service.metadata.annotations[RESUME] = halt_of(self.update)
+
     def ready(self, name: str, status: str) -> None:
         found = self.nodes[name]
         condition = Condition(type="Ready", status=status, last_transition_time=self.now)
@@ -222,3 +270,12 @@ class Toy:
             if still == 90:
                 return
         raise AssertionError(f"it never rests: {[t for t in self.tasks.values() if t.live]}")
+
+    def converge_on(self) -> None:
+        """Converge, as often as somebody resumes what failures have paused."""
+        for _ in range(5):
+            self.converge()
+            if self.state not in HALTED:
+                return
+            self.resume()
+        raise AssertionError(f"it halts again and again: {self.update}")

@@ -16,6 +16,7 @@ def test_a_partly_given_block_keeps_the_other_defaults() -> None:
         "failureAction": "pause",
         "monitor": "5s",
         "maxFailureRatio": 0,
+        "deadline": "0s",
         "order": "stop-first",
     }
 
