@@ -13,6 +13,8 @@ class Relay:
     def __init__(self, path: Path, engine: str = "/var/run/docker.sock") -> None:
         self.url = f"unix://{path}"
         self.requests: list[str] = []  # `POST containers/create` and so on, without ids
+        self.asked = asyncio.Event()
+        self._hangs = False
         self._path = path
         self._engine = engine
         self._server: asyncio.Server | None = None
@@ -27,6 +29,10 @@ class Relay:
         for task in self._open:
             task.cancel()
         await asyncio.gather(*self._open, return_exceptions=True)
+
+    def hang(self) -> None:
+        """From now on nothing is answered."""
+        self._hangs = True
 
     def take(self) -> list[str]:
         """What was asked since the last time, sorted."""
@@ -49,6 +55,8 @@ class Relay:
             while data := await reader.read(65536):
                 if note and _REQUEST.match(data):
                     self._note(data.partition(b"\r\n")[0].decode())
+                if self._hangs:
+                    continue
                 writer.write(data)
                 await writer.drain()
         except ConnectionError:
@@ -59,4 +67,5 @@ class Relay:
     def _note(self, line: str) -> None:
         method, target, _ = line.split(" ")
         path = re.sub(r"^/v[\d.]+/", "", target.partition("?")[0])
+        self.asked.set()
         self.requests.append(f"{method} {re.sub(r'[0-9a-f]{64}', '*', path)}")

@@ -10,6 +10,7 @@ import pytest
 from controllers.agent.drivers.contract import EngineDown, Phase
 from controllers.agent.drivers.docker import DockerDriver
 from tests.agent.ground import FOREVER, PATIENCE, Ground, changes, until
+from tests.agent.relay import Relay
 
 
 async def test_an_end_is_heard(ground: Ground) -> None:
@@ -117,3 +118,25 @@ async def test_an_engine_that_goes_away_ends_the_events_and_comes_back(tmp_path:
     async with changes(ground.driver) as again:
         ground.engine.crash(uid)
         await until(again, uid)
+
+
+@pytest.mark.engine
+async def test_an_engine_that_hangs_is_found_out_though_nothing_happens(tmp_path: Path) -> None:
+    relay = Relay(tmp_path / "docker.sock")
+    await relay.start()
+    driver = DockerDriver(relay.url, cluster="c", node="n", quiet=2.0)
+    try:
+        events = driver.events()
+        assert await anext(events) == ""
+        next_event = asyncio.ensure_future(anext(events))
+        async with asyncio.timeout(PATIENCE):
+            while relay.requests.count("GET _ping") < 2:
+                await relay.asked.wait()
+                relay.asked.clear()
+        assert not next_event.done(), "it lives, and nothing happens"
+        relay.hang()
+        with pytest.raises(EngineDown, match=r"took too long to answer.*start it"):
+            await next_event
+    finally:
+        await driver.close()
+        await relay.stop()

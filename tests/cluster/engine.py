@@ -63,6 +63,15 @@ class Engine:
             self._process = None
             self._end_containerd()
 
+    def pause(self) -> None:
+        """It hangs: takes connections, and answers none."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        if self._process is not None:
+            self._process.send_signal(signal.SIGCONT)
+
     def _end_containerd(self) -> None:
         """It outlives a dockerd that was killed; the next dockerd would take it over."""
         pidfile = self.home / "exec" / "containerd" / "containerd.pid"

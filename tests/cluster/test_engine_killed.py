@@ -1,4 +1,4 @@
-"""The container engine is killed: no time to end its containers or to write anything down."""
+"""The container engine is killed, with no time to end its containers or write down; or it hangs."""
 
 from __future__ import annotations
 
@@ -93,3 +93,20 @@ def test_a_killed_engine(cluster: Cluster, engine: Engine, agent_too: bool) -> N
             words = found["status"].get("error") or found["status"].get("message")
             assert words, "it says how it ended"
     assert "Traceback" not in cluster.log("agent")
+
+
+def test_an_engine_that_hangs(cluster: Cluster, engine: Engine) -> None:
+    """It takes connections and answers none; its containers go on."""
+    cluster.apply(service("steady", replicas=2))
+    cluster.until_running("steady", 2)
+    before = cluster.pids()
+    engine.pause()
+    try:
+        until(lambda: ready(cluster).get("reason") == "EngineDown", "the node says why")
+        assert "too long to answer" in ready(cluster)["message"]
+        assert alive(before) == set(before)
+    finally:
+        engine.resume()
+    until(cluster.ready, "the node is ready")
+    cluster.until_running("steady", 2)
+    assert cluster.pids() == before, "a container was restarted"

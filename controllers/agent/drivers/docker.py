@@ -9,6 +9,7 @@ starts in flight as the engine's cores can use.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import math
 import os
@@ -75,8 +76,11 @@ class DockerDriver:
         node: str,
         run_dir: Path = Path("/run/skep"),
         parallel: Parallel = Parallel(),  # noqa: B008 - frozen
+        quiet: float = 15.0,
     ) -> None:
-        """`socket` as in DOCKER_HOST, which is used where it is empty."""
+        """`socket` as in DOCKER_HOST, which is used where it is empty. `quiet`: seconds without an
+        event after which the engine is asked whether it lives."""
+        self._quiet = quiet
         self._cluster = cluster
         self._node = node
         self._client = EngineClient(socket or os.environ.get("DOCKER_HOST") or DEFAULT_SOCKET)
@@ -115,19 +119,23 @@ class DockerDriver:
         async with self._client.stream("GET", "events", params=params) as answer:
             self._doing.clear()
             yield ""
-            async for line in answer.content:
-                event = json.loads(line)
-                action, about = event["Action"], event["Actor"]["Attributes"]
-                container_id, uid = event["Actor"]["ID"], body.owned(about, about.get("name", ""))
-                ours = (action, container_id) in self._doing
-                self._doing.discard((action, container_id))
-                if action == "destroy":
-                    self._doing.discard(("die", container_id))
-                    if self._ids.get(uid) == container_id:
-                        del self._ids[uid]
-                if uid and not ours:
-                    yield uid
+            async with contextlib.aclosing(self._client.lines(answer, self._quiet)) as lines:
+                async for line in lines:
+                    if uid := self._heard(json.loads(line)):
+                        yield uid
         raise EngineDown(f"the container engine at {self._client.url} closed its events stream")
+
+    def _heard(self, event: Mapping[str, Any]) -> str:
+        """Whose container it is about; "" where nobody need look."""
+        action, about = event["Action"], event["Actor"]["Attributes"]
+        container_id, uid = event["Actor"]["ID"], body.owned(about, about.get("name", ""))
+        ours = (action, container_id) in self._doing
+        self._doing.discard((action, container_id))
+        if action == "destroy":
+            self._doing.discard(("die", container_id))
+            if self._ids.get(uid) == container_id:
+                del self._ids[uid]
+        return "" if ours else uid
 
     async def pull(self, image: str, progress: Callable[[str], None]) -> None:
         if image not in self._present:
