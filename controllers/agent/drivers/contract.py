@@ -1,8 +1,9 @@
 """What a runtime driver must do. `docker` and `simulated` pass one test-suite.
 
 A driver knows containers, not tasks: the agent decides, the driver does. It owns exactly the
-containers that it labelled with its cluster and node, and must never touch another. Every method
-may be called again after a crash with the same arguments, and then finds the work done.
+containers that it made for its cluster and node, and must never touch another, however much that
+looks like one of its own. Every method may be called again after a crash with the same arguments,
+also while the first call is still under way in the engine, and then finds the work done.
 
 Errors:
 
@@ -107,8 +108,12 @@ class Terminal(Protocol):
     def output(self) -> AsyncGenerator[LogLine, None]:
         """What it prints, until it ends. On a terminal, all of it is stream 1."""
 
-    async def send(self, data: bytes) -> None: ...
-    async def end_input(self) -> None: ...
+    async def send(self, data: bytes) -> None:
+        """To a process that has ended: nothing happens."""
+
+    async def end_input(self) -> None:
+        """The process finds its input at its end, also on a terminal. Its output still comes."""
+
     async def resize(self, width: int, height: int) -> None: ...
     async def exit_code(self) -> int:
         """Call when `output` has ended."""
@@ -124,26 +129,32 @@ class Driver(Protocol):
         """Every container of this cluster and node, whatever its phase."""
 
     def events(self) -> AsyncGenerator[str, None]:
-        """Task uids whose container changed (started, died, health, OOM).
+        """Task uids whose container changed (started, died, removed, health, OOM), whoever did it.
 
         The first thing it yields is "" once the subscription stands: list after that, and no
-        change is missed. Raises EngineDown when the stream breaks; the caller subscribes anew.
+        change is missed. What this driver was asked to do itself may be left out, as its caller
+        gets the outcome. Raises EngineDown when the stream breaks, or the engine hangs; the caller
+        subscribes anew.
         """
 
     async def pull(self, image: str, progress: Callable[[str], None]) -> None:
-        """Make the image present. Present already: nothing happens. `progress` takes words."""
+        """Make the image present. Present already: nothing happens. `progress` takes words, none
+        twice in a row. Cancelled, it goes on for others who want the same image. Raises Refused,
+        with what to do where the registry has no such image or wants a login."""
 
     async def create(self, spec: ContainerSpec) -> Container:
-        """The task's container, made or found."""
+        """The task's container, made or found. Raises Refused where a stranger has its name."""
 
     async def start(self, task_uid: str) -> Container:
-        """Start it; started already: nothing happens."""
+        """Start it; started already: nothing happens. Raises Refused for a command that is not in
+        the image, DriverError for a port that is taken, which is named."""
 
     async def inspect(self, task_uid: str) -> Container:
         """Raises NotFound."""
 
     async def stop(self, task_uid: str, *, grace: float) -> Container:
-        """The container's stop signal, `grace` seconds, then SIGKILL; returns when it is over."""
+        """The container's stop signal, at least `grace` seconds, then SIGKILL; returns when it is
+        over. It goes on though the caller is gone. Not running: nothing happens."""
 
     async def remove(self, task_uid: str) -> None:
         """Kill it if it runs, remove it with its anonymous volumes; gone already: nothing."""
@@ -152,9 +163,11 @@ class Driver(Protocol):
         self, task_uid: str, *, follow: bool, tail: int | None, since: datetime | None,
         timestamps: bool,
     ) -> AsyncGenerator[LogLine, None]:  # fmt: skip
-        """What the container printed. With `follow`, until it ends."""
+        """What the container printed, from `since` on, the last `tail` lines of it. With `follow`,
+        until it ends or is removed. `timestamps` put RFC 3339 in UTC (…Z) and a space first."""
 
     async def exec(self, task_uid: str, command: list[str], *, tty: bool, stdin: bool) -> Terminal:
-        """Start a process inside. Raises NotFound, Refused when it does not run."""
+        """Start a process inside. Raises NotFound, Refused when the container does not run. A
+        command that is not there ends with 126 or 127, and its output says so."""
 
     async def close(self) -> None: ...
