@@ -47,7 +47,7 @@ _SHUTDOWN = TaskState.SHUTDOWN
 _log = structlog.get_logger("skep.reaper")
 
 T = TypeVar("T")
-SlotKey = tuple[str, int | str]  # namespace/service; the slot, or a global service's node
+SlotKey = tuple[str, int, int | str]  # namespace/service; run of a job; slot or node
 
 
 class Reaper:
@@ -220,7 +220,7 @@ def _window(policy: RestartPolicy, now: datetime) -> datetime | None:
 
 def _slot_of(task: Task) -> SlotKey:
     spec = task.spec
-    return f"{task.metadata.namespace}/{spec.service}", spec.slot or spec.node
+    return f"{task.metadata.namespace}/{spec.service}", spec.run, spec.slot or spec.node
 
 
 def _age(item: Item) -> datetime:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from api.schema.problem import Code, Path, Problem, quoted
+from api.types import cron
 from api.types.quantity import parse_bytes, parse_cpus
 from api.types.secret import CONFIG_MAX_BYTES, SECRET_MAX_BYTES
 
@@ -32,6 +33,7 @@ def service(obj: dict[str, Any]) -> Iterator[Problem]:
     placement = _block(_block(obj, "spec"), "placement")
     yield from _constraints(placement, ("spec", "placement", "constraints"))
     yield from _template(_block(_block(obj, "spec"), "template"), ("spec", "template"))
+    yield from _job(_block(obj, "spec"))
 
 
 def revision(obj: dict[str, Any]) -> Iterator[Problem]:
@@ -134,6 +136,30 @@ def _constraints(placement: dict[str, Any], path: Path) -> Iterator[Problem]:
             except ValueError:
                 message = f"{quoted(value.strip())} is no IP address and no network"
                 yield Problem((*path, index), message, "for example: node.ip == 10.0.0.0/8")
+
+
+def _job(spec: dict[str, Any]) -> Iterator[Problem]:
+    completions = _block(spec, "job").get("completions", 1)
+    if spec.get("mode") == "global-job" and _positive(completions) and completions > 1:
+        message = "a global-job runs once on each node, and has no number of completions"
+        hint = "remove it, or use mode replicated-job"
+        yield Problem(("spec", "job", "completions"), message, hint, Code.FORBIDDEN)
+    schedule = _block(spec, "schedule")
+    expression, zone = schedule.get("cron"), schedule.get("timeZone", "UTC")
+    if isinstance(expression, str) and expression:
+        try:
+            cron.Cron(expression)
+        except ValueError as error:
+            hint = "for example 30 2 * * MON-FRI, or @daily"
+            if "=" in expression.partition(" ")[0]:
+                hint = "name the time zone in timeZone"
+            yield Problem(("spec", "schedule", "cron"), str(error), hint)
+    if isinstance(zone, str) and zone:
+        try:
+            cron.zone(zone)
+        except ValueError as error:
+            hint = "a name such as Europe/Berlin or UTC"
+            yield Problem(("spec", "schedule", "timeZone"), str(error), hint)
 
 
 def _targets(template: dict[str, Any], path: Path) -> Iterator[Problem]:

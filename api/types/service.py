@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import msgspec
 
+from api.types.job import JOB_MODES, JobPolicy, JobStatus, Schedule
 from api.types.meta import Condition, Object, Struct
 from api.types.template import TaskTemplate
 
@@ -56,7 +57,7 @@ class RestartPolicy(Struct, kw_only=True):
 
 
 class ServiceSpec(Struct, kw_only=True):
-    mode: str = "replicated"  # replicated | global
+    mode: str = "replicated"  # replicated | global | replicated-job | global-job
     replicas: int = 1
     template: TaskTemplate
     placement: Placement = msgspec.field(default_factory=Placement)
@@ -64,6 +65,12 @@ class ServiceSpec(Struct, kw_only=True):
     rollback: UpdatePolicy = msgspec.field(default_factory=UpdatePolicy)
     paused: bool = False  # hold updates and rollbacks
     restart: RestartPolicy = msgspec.field(default_factory=RestartPolicy)
+    job: JobPolicy = msgspec.field(default_factory=JobPolicy)
+    schedule: Schedule | None = None
+
+    @property
+    def is_job(self) -> bool:
+        return self.mode in JOB_MODES
 
 
 class UpdateState(StrEnum):
@@ -101,7 +108,8 @@ class ServiceStatus(Struct, kw_only=True):
     running: int = 0  # tasks in state Running, of any revision
     updated: int = 0  # tasks in state Running, of the current revision
     update: UpdateStatus | None = None  # None: nothing was updated yet
-    conditions: list[Condition] = []  # Available, Progressing
+    conditions: list[Condition] = []  # Available, Progressing; of a job Complete, Failed, …
+    job: JobStatus | None = None
 
 
 class Service(Object, kw_only=True):

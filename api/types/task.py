@@ -52,6 +52,7 @@ class TaskSpec(Struct, kw_only=True):
     desired_state: TaskState = TaskState.RUNNING  # Running | Shutdown | Remove
     restarts: int = 0  # how often its slot was restarted before it, with this revision
     failures: int = 0  # how many tasks in a row ended too soon before it, with this revision
+    run: int = 0  # of a job: which of its runs it belongs to, 1, 2, 3 …
 
 
 class PublishedPort(Struct, kw_only=True):

@@ -22,15 +22,17 @@ _TICK = timedelta(microseconds=1)
 
 def new_task(
     service: Service, key: Key, revision: str, before: Task | None, now: datetime, *,
-    restarts: int = 0, failures: int = 0,
+    restarts: int = 0, failures: int = 0, run: int = 0,
 ) -> Task:  # fmt: skip
-    """The next task of that slot, after `before`."""
+    """The next task of that slot, after `before`; of a job, in that run."""
     meta = service.metadata
     seed = f"{meta.uid}/{key}/{before.metadata.name if before else ''}/{meta.generation}"
     if isinstance(key, int):
         suffix, slot, node = f"{key}-{digest(seed, 5)}", key, ""
     else:
         suffix, slot, node = digest(seed, 8), 0, key
+    if run:
+        suffix = f"{run}-{key}-{digest(f'{seed}/{run}', 5)}" if slot else digest(f"{seed}/{run}", 8)
     # A slot's tasks are in the order of their times, also when managers' clocks differ.
     created = now if before is None else max(now, made(before) + _TICK)
     return Task(
@@ -47,6 +49,7 @@ def new_task(
             node=node,
             restarts=restarts,
             failures=failures,
+            run=run,
         ),
         status=TaskStatus(state=TaskState.PENDING, since=created),
     )

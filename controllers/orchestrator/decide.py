@@ -19,6 +19,7 @@ from api.types.task import RANK, TERMINAL, Task, TaskState
 from controllers.orchestrator.births import new_revision
 from controllers.orchestrator.census import Census, status_of, turned_status
 from controllers.orchestrator.decision import Decision, Note, World
+from controllers.orchestrator.jobs import decide_job
 from controllers.orchestrator.rollout import Rollout
 from controllers.orchestrator.slots import Key, Slot, group, made, never_assigned, runs
 from controllers.orchestrator.standing import Standing, Standings
@@ -51,6 +52,9 @@ def decide(
             note = Note("Normal", "RevisionCreated", f"revision {number} ({revision})")
             decision.notes.append(note)
     requirements = Requirements(service.spec.placement)
+    if service.spec.is_job:
+        _decide_job(decision, service, revision, tasks, revisions, world)
+        return decision
     everywhere = service.spec.mode == "global"
     suitable, untouched = _places(world, requirements) if everywhere else (set(), set())
     total = len(suitable) if everywhere else service.spec.replicas
@@ -78,8 +82,24 @@ def decide(
     decision.status = status_of(service, course, fleet.census, world.now)
     _note_changes(decision)
     if not decision.record:
-        _drop_revisions(decision, course, tasks, revisions)
+        _drop_revisions(decision, _needed(course), tasks, revisions)
     return decision
+
+
+def _decide_job(
+    decision: Decision,
+    service: Service,
+    revision: str,
+    tasks: Sequence[Task],
+    revisions: Sequence[Revision],
+    world: World,
+) -> None:
+    requirements = Requirements(service.spec.placement)
+    suitable, _ = _places(world, requirements)
+    movable = service.spec.mode != "global-job"
+    standings = Standings(world.nodes, requirements, world.now, movable=movable)
+    used = decide_job(decision, service, revision, tasks, standings, suitable, world)
+    _drop_revisions(decision, {revision, *used}, tasks, revisions)
 
 
 def cascade(tasks: Sequence[Task], revisions: Sequence[Revision]) -> Decision:
@@ -339,16 +359,22 @@ def _note_changes(decision: Decision) -> None:
         )
 
 
+def _needed(course: Course) -> set[str]:
+    """Revisions that an update goes to, or may go back to."""
+    needed = {course.target}
+    if course.update is not None:
+        needed |= {course.update.revision, course.update.previous}
+    return needed
+
+
 def _drop_revisions(
-    decision: Decision, course: Course, tasks: Sequence[Task], revisions: Sequence[Revision]
+    decision: Decision, needed: set[str], tasks: Sequence[Task], revisions: Sequence[Revision]
 ) -> None:
-    """Keep the newest ones, those that tasks name, and those that an update goes or went from."""
+    """Keep the newest ones, those that tasks name, and those that are needed besides."""
     if len(revisions) <= KEPT_REVISIONS:
         return
     used = {task.spec.revision for task in tasks}
     used.update(task.spec.revision for task in decision.create)
-    used.add(course.target)
-    if course.update is not None:
-        used |= {course.update.revision, course.update.previous}
+    used |= needed
     oldest = sorted(revisions, key=lambda known: known.spec.number)[:-KEPT_REVISIONS]
     decision.drop = [known for known in oldest if known.metadata.name not in used]

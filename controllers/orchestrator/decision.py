@@ -52,6 +52,7 @@ class Decision(msgspec.Struct):
     delete: list[Task] = []
     drop: list[Revision] = []
     finished: bool = False  # of a deleted service: nothing is left, the finalizer may go
+    expired: bool = False  # a job that is over for long enough: the service is to be deleted
     status: ServiceStatus | None = None
     record: bool = False  # nothing else is done before this status is written
     requeue_after: float | None = None  # seconds

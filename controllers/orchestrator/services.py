@@ -156,7 +156,7 @@ class ServiceController:
         if event.type != DELETED and is_ready(node):
             self._wake_stranded()
         for item in self._cache.items(SERVICE):
-            if item.obj.spec.mode == "global":
+            if item.obj.spec.mode in ("global", "global-job"):
                 add(f"{item.namespace}/{item.name}")
 
     def _wake_stranded(self) -> None:
@@ -188,14 +188,16 @@ class ServiceController:
             self._status_written.pop(key, None)
             self._names.pop(key, None)
             return DONE
-        if decision.record:
-            self._status_written.pop(key, None)
+        if decision.record and decision.status is not None:
+            await self._record(key, item, decision.status)
         for note in decision.notes:
             self._recorder.note(
                 item.obj, note.type, note.reason, note.message, count=note.count,
                 component=self.name,
             )  # fmt: skip
-        if decision.status is not None:
+        if decision.expired:
+            await self._delete(item)
+        elif decision.status is not None and not decision.record:
             wait = await self._write_status(key, item, decision.status)
             if wait:
                 decision.look_again(wait)
@@ -274,6 +276,20 @@ class ServiceController:
         revision = await self._writer.write(Write(item.key, value, item.revision))
         await self._cache.caught_up(revision)
         return 0.0
+
+    async def _record(self, key: str, item: Item, status: ServiceStatus) -> None:
+        """Write a status that what follows depends on: at once, or not at all."""
+        self._status_written.pop(key, None)
+        await self._write_status(key, item, status)
+
+    async def _delete(self, item: Item) -> None:
+        """As a user would: its finalizer lets it go when its tasks are gone."""
+        metadata = msgspec.structs.replace(
+            item.obj.metadata, deletion_timestamp=self._clock().replace(microsecond=0)
+        )
+        value = codec.amended(SERVICE, item.value, metadata=metadata)
+        revision = await self._writer.write(Write(item.key, value, item.revision))
+        await self._cache.caught_up(revision)
 
     async def _refuse(self, key: str, why: GiveUp) -> None:
         namespace, _, name = key.partition("/")

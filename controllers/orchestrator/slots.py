@@ -62,9 +62,9 @@ class Slot:
         for task in tasks:
             self._sort(task, revision, standing)
         if len(self.current) > 1:
-            self.current.sort(key=_worth)
+            self.current.sort(key=worth)
         if len(self.outdated) > 1:
-            self.outdated.sort(key=_worth)
+            self.outdated.sort(key=worth)
 
     def _sort(self, task: Task, revision: str, standing: Callable[[str], Standing]) -> None:
         spec, state = task.spec, task.status.state
@@ -139,7 +139,7 @@ class Slot:
         return max(failed, key=made, default=None)
 
 
-def _worth(task: Task) -> tuple[int, datetime, str]:
+def worth(task: Task) -> tuple[int, datetime, str]:
     """Of two tasks in one slot, the one that is further stays; then the older."""
     return (-RANK[task.status.state], made(task), task.metadata.name)
 

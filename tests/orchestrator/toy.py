@@ -190,7 +190,8 @@ class Toy:
         slots: dict[object, list[Task]] = {}
         for task in self.tasks.values():
             if not task.live:
-                slots.setdefault(task.spec.slot or task.spec.node, []).append(task)
+                key = (task.spec.run, task.spec.slot or task.spec.node)
+                slots.setdefault(key, []).append(task)
         for history in slots.values():
             history.sort(key=lambda t: t.metadata.creation_timestamp or EPOCH)
             for task in history[:-5]:
@@ -211,6 +212,9 @@ class Toy:
         self.service.spec.template = TaskTemplate(image=image)
         self.service.metadata.generation += 1
         return self.revision
+
+    def join(self, name: str) -> None:
+        self.nodes[name] = node(name)
 
     def scale(self, replicas: int) -> None:
         self.service.spec.replicas = replicas

@@ -26,10 +26,33 @@ def config(**rest: Any) -> dict[str, Any]:
     return obj
 
 
+def job(**spec: Any) -> dict[str, Any]:
+    return service(mode="replicated-job", **spec)
+
+
 @pytest.mark.parametrize(
     ("obj", "field", "words"),
     [
         (service(mode="global", replicas=2), "spec.replicas", "goes only with mode replicated"),
+        (job(replicas=2), "spec.replicas", "goes only with mode replicated"),
+        (job(update={}), "spec.update", "goes only with mode replicated or global"),
+        (service(job={}), "spec.job", "goes only with mode replicated-job or global-job"),
+        (service(schedule={"cron": "@daily"}), "spec.schedule", "goes only with mode"),
+        (
+            service(mode="global-job", job={"completions": 2}),
+            "spec.job.completions",
+            "runs once on each node",
+        ),
+        (job(schedule={"cron": "* * * *"}), "spec.schedule.cron", "5 fields (minute, hour"),
+        (job(schedule={"cron": "61 * * * *"}), "spec.schedule.cron", "the field for minute"),
+        (job(schedule={"cron": "0 0 30 2 *"}), "spec.schedule.cron", "the field for day of month"),
+        (job(schedule={"cron": "@reboot"}), "spec.schedule.cron", "one of @hourly, @daily"),
+        (job(schedule={"cron": "TZ=UTC 0 0 * * *"}), "spec.schedule.cron", "zone in timeZone"),
+        (
+            job(schedule={"cron": "@daily", "timeZone": "Europe/Berln"}),
+            "spec.schedule.timeZone",
+            "no time zone 'Europe/Berln'; a name such as Europe/Berlin or UTC",
+        ),
         (
             templated(mounts=[{"target": "/a"}, {"target": "/a/"}]),
             "spec.template.mounts[1].target",
@@ -148,6 +171,9 @@ def test_refused(obj: dict[str, Any], field: str, words: str) -> None:
         templated(mounts=[{"type": "bind", "source": "/", "target": "/host", "readOnly": True}]),
         templated(mounts=[{"type": "tmpfs", "target": "/tmp", "size": "64Mi", "mode": "0700"}]),
         templated(healthcheck={"disable": True}),
+        job(job={"completions": 5, "deadline": "1h"}, restart={"condition": "on-failure"}),
+        service(mode="global-job", job={"completions": 1}, schedule={"cron": "@hourly"}),
+        job(schedule={"cron": "*/5 8-18 * JAN-MAR,DEC MON-FRI", "timeZone": "Asia/Kolkata"}),
         secret(stringData={"a": "x" * SECRET_MAX_BYTES}),
         secret(data={"a": "YQ==\n"}),
         secret(status={"version": 3, "sizes": {"a": 1}}),
