@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from controllers.agent.drivers.contract import DriverError, NotFound, Phase, Refused
-from tests.agent.ground import ABSENT_COMMAND, ABSENT_IMAGE, FOREVER, Ground, changes
+from tests.agent.ground import ABSENT_COMMAND, ABSENT_IMAGE, FOREVER, Ground, changes, until
 
 SOON = 10.0  # seconds; a clock that is shared may be read a little apart
 
@@ -174,6 +174,20 @@ async def test_what_does_not_obey_is_killed_after_its_grace(ground: Ground, grac
     stopped = await ground.driver.stop(uid, grace=grace)
     assert grace <= time.monotonic() - start < grace + SOON
     assert (stopped.phase, stopped.exit_code, stopped.oom_killed) == (Phase.EXITED, 137, False)
+
+
+async def test_a_stop_goes_on_though_who_asked_for_it_is_gone(ground: Ground) -> None:
+    uid = await ground.start("trap '' TERM; sleep 100000")
+    async with changes(ground.peer()) as events:
+        stopping = asyncio.create_task(ground.driver.stop(uid, grace=1))
+        await asyncio.sleep(0.4)
+        stopping.cancel()
+        await asyncio.gather(stopping, return_exceptions=True)
+        assert (await ground.driver.inspect(uid)).phase is Phase.RUNNING
+        async with asyncio.timeout(30):
+            while (await ground.driver.inspect(uid)).phase is Phase.RUNNING:
+                await until(events, uid)
+    assert (await ground.driver.inspect(uid)).exit_code == 137
 
 
 async def test_a_little_grace_is_not_none(ground: Ground) -> None:
