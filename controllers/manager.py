@@ -12,6 +12,7 @@ from controllers.authority import AuthorityController
 from controllers.namespaces import NamespaceController
 from controllers.nodes import HEARTBEAT, NodeController
 from controllers.orchestrator.services import ServiceController
+from controllers.owners import OwnerController
 from controllers.reaper import Reaper
 from controllers.reconcile.recorder import Recorder
 from controllers.reconcile.supervisor import Component, Supervisor
@@ -49,6 +50,7 @@ class Controllers:
             ServiceController(cache, store, self.recorder, clock),
             Scheduler(cache, store, self.recorder, clock),
             Reaper(cache, store, clock),
+            OwnerController(cache, store, clock),
         ]
         if trust is not None:
             components.append(AuthorityController(cache, trust, self.recorder, clock))

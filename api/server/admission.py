@@ -46,6 +46,9 @@ class World(Protocol):
 
     def config_keys(self, namespace: str, name: str) -> Iterable[str] | None: ...
 
+    def has_owner(self, namespace: str, reference: Document) -> bool:
+        """Whether the object that an owner reference names is there, by its uid too."""
+
 
 class Draft(msgspec.Struct, kw_only=True):
     """An object as it would be stored."""
@@ -188,6 +191,11 @@ def warnings(kind: Kind, namespace: str, document: Document, world: World) -> li
         title = status.title(kind, namespace, document["metadata"]["name"])
         said.append(
             f"{title} is being deleted, which this does not stop; apply it again when it is gone"
+        )
+    owners = document["metadata"].get("ownerReferences") or []
+    if owners and not any(world.has_owner(namespace, owner) for owner in owners):
+        said.append(
+            "none of its owners exists (a uid may be another one's): it is about to be deleted"
         )
     if kind is not SERVICE:
         return said

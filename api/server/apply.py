@@ -23,6 +23,7 @@ import msgspec
 from api import schema
 from api.server import admission, managed, payloads, status
 from api.server.admission import APPLYSET_LABEL, Draft, Rejected
+from api.server.deletion import DeleteOptions
 from api.server.documents import Document, clean, decode, three_way
 from api.server.paths import Target
 from api.server.payloads import LAST_APPLIED
@@ -94,6 +95,9 @@ class _World:
 
     def config_keys(self, namespace: str, name: str) -> set[str] | None:
         return self._keys(CONFIG, namespace, name, self._resources.config_keys(namespace, name))
+
+    def has_owner(self, namespace: str, reference: Document) -> bool:
+        return self._resources.has_owner(namespace, reference)
 
     def brings_namespace(self, name: str) -> bool:
         return (NAMESPACE.name, "", name) in self._entries
@@ -328,7 +332,7 @@ class Applier:
     async def _prune(self, items: Sequence[Item], options: Options) -> list[Written]:
         current = [self._cache.get(item.kind, item.namespace, item.name) for item in items]
         there = [item for item in current if item is not None]
-        return await self._resources.delete_many(there, dry_run=options.dry_run)
+        return await self._resources.delete_many(there, DeleteOptions(dry_run=options.dry_run))
 
     def _said(self, entry: _Entry, options: Options) -> dict[str, Any]:
         said: dict[str, Any] = {

@@ -16,7 +16,8 @@ from api.store.cache import Cache, Item
 from api.store.contract import Write
 from api.store.keys import payload_key
 from api.types import codec
-from api.types.kinds import CONFIG, NAMESPACE, NODE, REVISION, SECRET, SERVICE, TASK
+from api.types.kinds import CONFIG, KINDS, NAMESPACE, NODE, REVISION, SECRET, SERVICE, TASK
+from api.types.meta import FOREGROUND, ORPHAN
 from api.types.task import Task, TaskState
 
 POLICIES = ("Background", "Foreground", "Orphan")
@@ -53,8 +54,13 @@ def require_deletable(item: Item, cache: Cache, options: DeleteOptions) -> None:
         )
 
 
-def writes_of(item: Item, options: DeleteOptions, now: datetime) -> tuple[list[Write], bytes]:
-    """The writes that delete it or begin to (none: it is on its way), and its last value."""
+def writes_of(
+    item: Item, options: DeleteOptions, now: datetime, *, owns: bool
+) -> tuple[list[Write], bytes]:
+    """The writes that delete it or begin to (none: it is on its way), and its last value.
+
+    `owns`: other objects belong to it, so that the policy makes a difference.
+    """
     metadata = item.obj.metadata
     if item.kind is TASK:
         task: Task = codec.copy(item.obj)
@@ -63,17 +69,26 @@ def writes_of(item: Item, options: DeleteOptions, now: datetime) -> tuple[list[W
         task.spec.desired_state = TaskState.REMOVE
         value = codec.encode(task)
         return [Write(item.key, value, item.revision)], value
-    if metadata.finalizers:
+    held = {"Foreground": FOREGROUND, "Orphan": ORPHAN}.get(options.policy) if owns else None
+    if metadata.finalizers or held:
         if metadata.deletion_timestamp is not None:
             return [], item.value
         document = decode(item.value)
         document["metadata"]["deletionTimestamp"] = admission.timestamp(now)
+        if held:
+            document["metadata"]["finalizers"] = [*metadata.finalizers, held]
         value = encode(item.kind, document)
         return [Write(item.key, value, item.revision)], value
     writes = [Write(item.key, None, item.revision)]
     if item.kind is SECRET:
         writes.append(Write(payload_key(item.namespace, item.name), None))
     return writes, item.value
+
+
+def owns(item: Item, cache: Cache) -> bool:
+    """Whether other objects belong to it."""
+    uid = item.obj.metadata.uid
+    return any(cache.by(kind, "owner", uid) for kind in KINDS if kind.declared)
 
 
 def still_used(item: Item, cache: Cache) -> list[str]:

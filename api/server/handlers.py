@@ -147,7 +147,7 @@ class Handlers:
         options = await requests.delete_options(request, self._settings)
         chosen = requests.selection(request, target)
         items = lists.selected(self._cache, target.kind, target.namespace, chosen)
-        gone = await self._resources.delete_many(items, dry_run=options.dry_run)
+        gone = await self._resources.delete_many(items, options)
         served = [written.served() for written in gone]
         page = lists.Page(served, self._cache.revision, "")
         return web.Response(body=page.body(target.kind), content_type=JSON)

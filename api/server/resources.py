@@ -19,7 +19,14 @@ import structlog
 
 from api.server import admission, managed, payloads, status
 from api.server.admission import Draft, Rejected
-from api.server.deletion import NO_OPTIONS, DeleteOptions, require_deletable, still_used, writes_of
+from api.server.deletion import (
+    NO_OPTIONS,
+    DeleteOptions,
+    owns,
+    require_deletable,
+    still_used,
+    writes_of,
+)
 from api.server.discovery import STATUS_KINDS
 from api.server.documents import (
     Document,
@@ -35,6 +42,7 @@ from api.store.contract import ABSENT, Conflict, Store, Write
 from api.store.keys import object_key, payload_key
 from api.types import codec
 from api.types.kinds import (
+    BY_NAME,
     CONFIG,
     EVENT,
     NAMESPACE,
@@ -108,6 +116,13 @@ class Resources:
     def config_keys(self, namespace: str, name: str) -> Iterable[str] | None:
         item = self._cache.get(CONFIG, namespace, name)
         return None if item is None else {**item.obj.data, **item.obj.binary_data}.keys()
+
+    def has_owner(self, namespace: str, reference: Document) -> bool:
+        kind = BY_NAME.get(str(reference.get("kind")))
+        if kind is None:
+            return False
+        item = self._cache.get(kind, namespace if kind.namespaced else "", str(reference["name"]))
+        return item is not None and item.obj.metadata.uid == reference.get("uid")
 
     # Reading
 
@@ -271,13 +286,15 @@ class Resources:
             return last._replace(revision=revision)
         raise status.conflict(kind, namespace, name)
 
-    async def delete_many(self, items: Sequence[Item], *, dry_run: bool = False) -> list[Written]:
+    async def delete_many(
+        self, items: Sequence[Item], options: DeleteOptions = NO_OPTIONS
+    ) -> list[Written]:
         """Delete each of them; many in one commit. What others changed meanwhile is retried.
 
         Raises Failure for one that must not be deleted, before any is; StoreError.
         """
-        plans = [(item, *self.deletion(item)) for item in items]
-        if dry_run:
+        plans = [(item, *self.deletion(item, options)) for item in items]
+        if options.dry_run:
             return [last for _, _, last in plans]
         done: list[Written] = []
         single = [(item, writes, last) for item, writes, last in plans if len(writes) == 1]
@@ -291,9 +308,10 @@ class Resources:
                 newest = max(newest, result)
                 done.append(last._replace(revision=result))
         await self.seen(newest)
+        each = options._replace(preconditions=Preconditions())
         for item in again:
             try:
-                done.append(await self.delete(item.kind, item.namespace, item.name))
+                done.append(await self.delete(item.kind, item.namespace, item.name, each))
             except status.Failure as failure:
                 if failure.code != 404:  # gone by itself is as good
                     raise
@@ -307,7 +325,8 @@ class Resources:
         Raises Failure where it must not be.
         """
         require_deletable(item, self._cache, options)
-        writes, value = writes_of(item, options, self._clock())
+        owning = owns(item, self._cache)
+        writes, value = writes_of(item, options, self._clock(), owns=owning)
         gone = any(write.key == item.key and write.value is None for write in writes)
         said = still_used(item, self._cache) if gone else []
         return writes, Written(

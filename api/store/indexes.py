@@ -9,7 +9,8 @@ from collections.abc import Iterator
 
 from api.store.cache import Cache
 from api.types.event import Event
-from api.types.kinds import EVENT, REVISION, SERVICE, TASK
+from api.types.kinds import EVENT, KINDS, REVISION, SERVICE, TASK
+from api.types.meta import Object
 from api.types.revision import Revision
 from api.types.service import Service
 from api.types.task import Task
@@ -25,6 +26,9 @@ def standard(cache: Cache) -> None:
     cache.add_index(SERVICE, "secret", _secrets_of_service)
     cache.add_index(SERVICE, "config", _configs_of_service)
     cache.add_index(EVENT, "object", _object_of_event)
+    for kind in KINDS:
+        if kind.declared:
+            cache.add_index(kind, "owner", _owners_of)
 
 
 def _service_of_task(task: Task) -> str:
@@ -55,6 +59,10 @@ def _secrets_of_service(service: Service) -> Iterator[str]:
 def _configs_of_service(service: Service) -> Iterator[str]:
     namespace = service.metadata.namespace
     return (f"{namespace}/{mount.name}" for mount in service.spec.template.configs)
+
+
+def _owners_of(obj: Object) -> tuple[str, ...] | None:
+    return tuple([owner.uid for owner in obj.metadata.owner_references]) or None
 
 
 def _object_of_event(event: Event) -> str | None:

@@ -16,6 +16,10 @@ import msgspec
 API_GROUP = "skep.dev"
 API_VERSION = f"{API_GROUP}/v1"
 
+# Finalizers of an object that is deleted after what it owns, or without it; Kubernetes' names.
+FOREGROUND = "foregroundDeletion"
+ORPHAN = "orphan"
+
 NO_BOOK = msgspec.Raw(b"[]")
 
 

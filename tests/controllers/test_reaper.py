@@ -69,6 +69,5 @@ async def test_components_are_reported() -> None:
     async with a_world(1) as world:
         await world.pause(1)
         report = {str(one["name"]): one["state"] for one in world.controllers.report()}
-        assert report == dict.fromkeys(
-            ("event recorder", "namespaces", "nodes", "services", "scheduler", "reaper"), "Running"
-        )
+        names = "namespaces", "nodes", "services", "scheduler", "reaper", "owners"
+        assert report == dict.fromkeys(("event recorder", *names), "Running")

@@ -141,11 +141,12 @@ def test_create_with_a_name_made_up(kubectl: Kubectl) -> None:
 
 
 def test_replace(kubectl: Kubectl) -> None:
-    kubectl.apply(service("replaced", replicas=1, env={"A": "1"}))
-    kubectl("replace", "-f", "-", stdin=manifests(service("replaced", replicas=2)))
-    live = kubectl.object("svc", "replaced")
-    assert live["spec"]["replicas"] == 2
-    assert "env" not in live["spec"]["template"]
+    """What the manifest does not say is gone."""
+    before = config("replaced")
+    before["data"] = {"a": "1", "b": "2"}
+    kubectl.apply(before)
+    kubectl("replace", "-f", "-", stdin=manifests(config("replaced")))
+    assert kubectl.object("config", "replaced")["data"] == {"a": "1"}
 
 
 def test_edit(kubectl: Kubectl) -> None:
@@ -160,6 +161,9 @@ def test_edit(kubectl: Kubectl) -> None:
 def test_scale(kubectl: Kubectl, cluster: Cluster) -> None:
     kubectl.apply(service("scaled", replicas=1))
     assert kubectl("scale", "svc/scaled", "--replicas=3") == "service.skep.dev/scaled scaled\n"
+    # With --current-replicas kubectl insists on the version that it read: let it settle.
+    kubectl("wait", "svc/scaled", "--for=jsonpath={.status.running}=3", "--timeout=30s")
+    kubectl("wait", "svc/scaled", "--for=condition=Progressing=False", "--timeout=30s")
     kubectl("scale", "svc/scaled", "--replicas=2", "--current-replicas=3")
     cluster.until_running("scaled", 2)
     said = kubectl.fails("scale", "svc/scaled", "--replicas=9", "--current-replicas=3")
@@ -234,6 +238,48 @@ def test_delete_cascades(kubectl: Kubectl, cluster: Cluster, cascade: str) -> No
     cluster.until_running("cascade", 2)
     kubectl("delete", "svc", "cascade", f"--cascade={cascade}")
     until(lambda: not cluster.tasks("cascade"), "its tasks are gone")
+
+
+def owned(kubectl: Kubectl, name: str) -> Document:
+    """A config that belongs to another one, which is made here."""
+    kubectl.apply(config(f"{name}-owner"))
+    owner = kubectl.object("config", f"{name}-owner")
+    document = config(name)
+    document["metadata"]["ownerReferences"] = [
+        {
+            "apiVersion": "skep.dev/v1",
+            "kind": "Config",
+            "name": owner["metadata"]["name"],
+            "uid": owner["metadata"]["uid"],
+        }
+    ]
+    kubectl.apply(document)
+    return document
+
+
+@pytest.mark.parametrize("cascade", ["background", "foreground"])
+def test_delete_takes_along_what_it_owns(kubectl: Kubectl, cascade: str) -> None:
+    owned(kubectl, "part")
+    kubectl("delete", "config", "part-owner", f"--cascade={cascade}")
+    kubectl("wait", "--for=delete", "config/part", "--timeout=20s")
+
+
+def test_delete_in_the_foreground_ends_after_what_it_owns(kubectl: Kubectl) -> None:
+    document = owned(kubectl, "last")
+    document["metadata"]["finalizers"] = ["example.com/backup"]
+    kubectl.apply(document)
+    kubectl("delete", "config", "last-owner", "--cascade=foreground", "--wait=false")
+    deleted = "jsonpath={.metadata.deletionTimestamp}"
+    kubectl("wait", "config/last", f"--for={deleted}", "--timeout=20s")
+    assert kubectl("get", "config", "last-owner", "-o", "name")
+    kubectl("patch", "config", "last", "--type=merge", "-p", '{"metadata":{"finalizers":null}}')
+    kubectl("wait", "--for=delete", "config/last-owner", "--timeout=20s")
+
+
+def test_delete_lets_go_of_what_it_owns(kubectl: Kubectl) -> None:
+    owned(kubectl, "free")
+    kubectl("delete", "config", "free-owner", "--cascade=orphan")
+    assert "ownerReferences" not in kubectl.object("config", "free")["metadata"]
 
 
 def test_delete_dry_run(kubectl: Kubectl) -> None:
