@@ -7,15 +7,19 @@ the server's to say, merge, encode for the store.
 from __future__ import annotations
 
 import copy
+import json
 from typing import Any
 
 import msgspec
 
+from api.schema import quoted
 from api.server.status import bad_request
 from api.types.kinds import Kind
 from api.types.meta import API_VERSION
 
 Document = dict[str, Any]
+
+_TOO_DEEP = "the body is nested too deep: no object has a hundred levels"
 
 # The parts of metadata that are the user's; all else in it is the server's.
 _GIVEN = ("name", "namespace", "labels", "annotations", "finalizers", "ownerReferences")
@@ -35,7 +39,26 @@ def parse_json(body: bytes) -> Any:
     except msgspec.DecodeError as error:
         raise bad_request(f"the body is not JSON: {error}") from None
     except RecursionError:
-        raise bad_request("the body is nested too deep: no object has a hundred levels") from None
+        raise bad_request(_TOO_DEEP) from None
+
+
+def require_once(body: bytes) -> None:
+    """Of JSON that has been parsed: raises Failure 400 where a field is given twice in an object.
+
+    Parsers take one of them and say nothing, and seldom the one that was meant.
+    """
+    try:
+        json.loads(body, object_pairs_hook=_pairs)
+    except RecursionError:
+        raise bad_request(_TOO_DEEP) from None
+
+
+def _pairs(pairs: list[tuple[str, Any]]) -> None:
+    seen: set[str] = set()
+    for key, _ in pairs:
+        if key in seen:
+            raise bad_request(f"the field {quoted(key)} is given twice")
+        seen.add(key)
 
 
 def as_document(value: Any) -> Document:

@@ -12,10 +12,11 @@ import msgspec
 from aiohttp import web
 
 from api import manifest
+from api.schema import Code
 from api.schema.problem import choice
 from api.server import admission, patches, status, tables
 from api.server.deletion import POLICIES, DeleteOptions
-from api.server.documents import Document, Preconditions, as_document, parse_json
+from api.server.documents import Document, Preconditions, as_document, parse_json, require_once
 from api.server.managed import MOST_MANAGER
 from api.server.patches import Patch
 from api.server.paths import Target
@@ -37,7 +38,10 @@ async def document(request: web.Request, settings: Settings) -> Document:
     if request.content_type in _YAML:
         return from_yaml(data)
     # Without a content type, or with one that merely is not YAML, it is taken for JSON.
-    return as_document(parse_json(data))
+    parsed = as_document(parse_json(data))
+    if request.query.get("fieldValidation") in (None, "", admission.STRICT):
+        require_once(data)
+    return parsed
 
 
 async def delete_options(request: web.Request, settings: Settings) -> DeleteOptions:
@@ -91,7 +95,10 @@ def from_yaml(data: bytes) -> Document:
         text = data.decode()
     except UnicodeDecodeError:
         raise status.bad_request("the body is not UTF-8") from None
-    loaded = manifest.load([manifest.Source("body", text)])
+    loaded = manifest.load([manifest.Source("body", text)], check=lambda obj: [])
+    for problem in loaded.problems:
+        if problem.code in (Code.SYNTAX, Code.DUPLICATE, Code.TOO_LONG):
+            raise status.bad_request(f"the body is not YAML that is taken: {problem}")
     if len(loaded.documents) != 1:
         raise status.bad_request("the body must be one YAML document")
     return as_document(loaded.documents[0].object)

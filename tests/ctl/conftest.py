@@ -31,6 +31,8 @@ def cluster(
         yield it
     finally:
         it.stop()
+    for part in ("manager", "agent"):
+        assert "Traceback" not in it.log(part), it.log(part)
 
 
 @pytest.fixture

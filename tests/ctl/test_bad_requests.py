@@ -111,6 +111,21 @@ def test_bodies_that_are_no_objects(ctl: Ctl, body: bytes, type: str) -> None:
     assert written(ctl) == []
 
 
+@pytest.mark.parametrize(
+    ("body", "type", "place"),
+    [
+        (b"metadata: {name: a}\ndata:\n  k: v\n  k: w\n", "application/yaml", "body:4:3: "),
+        (b'{"metadata":{"name":"a"},"data":{"k":"v","k":"w"}}', "application/json", ""),
+    ],
+    ids=["yaml", "json"],
+)
+def test_a_field_given_twice(ctl: Ctl, body: bytes, type: str, place: str) -> None:
+    answer = ask(ctl, "POST", "configs", body, type)
+    assert answer.code == 400
+    assert f'{place}the field "k" is given twice' in answer.message
+    assert written(ctl) == []
+
+
 def test_a_body_over_the_limit_is_413(ctl: Ctl) -> None:
     huge = config("a", k="x" * 50_000_000)
     answer = ask(ctl, "POST", "configs", huge)
@@ -141,6 +156,7 @@ def test_a_patch_that_is_nested_deep(ctl: Ctl, levels: int) -> None:
     answer = ask(ctl, "PATCH", "configs/a", patch, "application/merge-patch+json")
     assert answer.code in (400, 422)
     assert answer.message
+    assert ask(ctl, "POST", "configs", patch).code in (400, 422)
 
 
 def test_an_object_goes_only_where_it_belongs(ctl: Ctl) -> None:
