@@ -129,10 +129,6 @@ async def _set(output: Output, client: Client, nodes: Sequence[str], availabilit
 async def _remove(output: Output, client: Client, nodes: Sequence[str], force: bool) -> None:
     for name in dict.fromkeys(nodes):
         node = await client.get(NODE, "", name)
-        if _role(node) == "manager":
-            raise CtlError(
-                f"node {name} is a manager's machine", f"demote it first: ctl node demote {name}"
-            )
         await client.delete(NODE, "", name, uid=node["metadata"]["uid"], force=force)
         output.data(f"node/{name} removed")
         if force:

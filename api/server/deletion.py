@@ -40,6 +40,9 @@ def require_deletable(item: Item, cache: Cache, options: DeleteOptions) -> None:
         raise status.not_allowed("DELETE", "revisions: they go with their service")
     if kind is NAMESPACE and name == admission.DEFAULT_NAMESPACE:
         raise status.forbidden("namespace default can't be deleted; delete what is in it")
+    if kind is NODE and item.obj.spec.role == "manager":
+        why = f"it is a manager's machine; demote it first: ctl node demote {name}"
+        raise status.conflict(kind, "", name, why)
     if kind is NODE and not options.force and name in cache.sessions:
         why = (
             "its agent is connected; stop the agent first, or insist (`ctl node rm --force`):"

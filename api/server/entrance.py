@@ -62,7 +62,9 @@ class Entrance:
     def middleware(self) -> Middleware:
         @web.middleware
         async def enter(request: web.Request, handler: Handler) -> web.StreamResponse:
-            if request.path != JOIN:
+            # By the route that was found, not by the path: that can be written in many ways.
+            resource = request.match_info.route.resource
+            if resource is None or resource.canonical != JOIN:
                 self._admit(request)
             return await handler(request)
 

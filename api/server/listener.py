@@ -1,13 +1,14 @@
 """The port, and the certificate it shows: which can be changed while connections are open.
 
-A TLS context can't unlearn an authority, and it belongs to its listener. So a change is a second
-listener on the same socket, and then the end of the first one: both take from one queue of
-connections, none is refused in between, and those that are open go on with what they began with.
+A TLS context can't unlearn an authority, and a listener keeps the one it was begun with. But a
+handshake can be moved to another context when the client's first message has come, which is where
+servers of many names choose one. There each connection is given the context of the moment: its
+certificate, and the authorities it is checked against. Connections that are open go on with what
+they began with, and none is lost in between, as it would be with a second listener.
 """
 
 from __future__ import annotations
 
-import socket
 import ssl
 from typing import Any
 
@@ -19,29 +20,28 @@ _BACKLOG = 1024
 class Listener:
     """Made by `serve`."""
 
-    def __init__(self, runner: web.AppRunner, sockets: list[socket.socket]) -> None:
+    def __init__(self, runner: web.AppRunner, tls: ssl.SSLContext) -> None:
         self._runner = runner
-        self._sockets = sockets
+        self._tls = tls
 
     @property
     def addresses(self) -> list[Any]:
         """As `getsockname` gives them."""
-        return [each.getsockname() for each in self._sockets]
+        return self._runner.addresses
 
-    async def use(self, tls: ssl.SSLContext) -> None:
+    def use(self, tls: ssl.SSLContext) -> None:
         """For connections that come from now on."""
-        before = list(self._runner.sites)
-        for each in self._sockets:
-            site = web.SockSite(self._runner, each.dup(), ssl_context=tls, backlog=_BACKLOG)
-            await site.start()
-        for old in before:
-            await old.stop()
+        self._tls = tls
 
     async def cleanup(self) -> None:
         """Stop listening, end what is under way."""
         await self._runner.cleanup()
-        for each in self._sockets:
-            each.close()
+
+    def _choose(
+        self, made: ssl.SSLObject | ssl.SSLSocket, name: str | None, begun: ssl.SSLContext
+    ) -> None:
+        """OpenSSL asks for each connection, also where the client named no server."""
+        made.context = self._tls
 
 
 async def serve(app: web.Application, *, host: str, port: int, tls: ssl.SSLContext) -> Listener:
@@ -54,31 +54,11 @@ async def serve(app: web.Application, *, host: str, port: int, tls: ssl.SSLConte
         keepalive_timeout=75.0,
     )
     await runner.setup()
-    listener = Listener(runner, [])
+    listener = Listener(runner, tls)
+    tls.sni_callback = listener._choose
     try:
-        listener._sockets.extend(_bound(host, port))
-        await listener.use(tls)
+        await web.TCPSite(runner, host, port, ssl_context=tls, backlog=_BACKLOG).start()
     except BaseException:
-        await listener.cleanup()
+        await runner.cleanup()
         raise
     return listener
-
-
-def _bound(host: str, port: int) -> list[socket.socket]:
-    """A socket for each address of the host. Raises OSError."""
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    sockets: list[socket.socket] = []
-    try:
-        for family, kind, protocol, _, address in dict.fromkeys(found):
-            each = socket.socket(family, kind, protocol)
-            sockets.append(each)
-            each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                each.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            each.setblocking(False)
-            each.bind(address)
-    except BaseException:
-        for each in sockets:
-            each.close()
-        raise
-    return sockets

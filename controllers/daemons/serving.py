@@ -100,7 +100,7 @@ class Serving:
     async def _keep_good(self) -> None:
         while True:
             if self._stale() and self._listener is not None:
-                await self._listener.use(self._certificate())
+                self._listener.use(self._certificate())
                 self._news.set()
                 _log.info("took a new server certificate", root=self._trust.signing.id)
             self._admin()

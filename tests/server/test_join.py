@@ -10,6 +10,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from yarl import URL
 
 from api.client import ApiError, Client, Unreachable
 from api.membership import Membership, MembershipError, join
@@ -115,7 +116,7 @@ async def test_tokens_of_both_roots_join_while_one_takes_the_others_place(server
     await server.trust.rotate()
     mine = server.trust.signing.issue("manager", Role.MANAGER)
     both = mine._replace(ca_pem=server.trust.bundle)
-    await server.listener.use(server_context(both, strangers=True))
+    server.listener.use(server_context(both, strangers=True))
     after = token(server)
     assert before != after
     for name, text in (("a", before), ("b", after)):
@@ -259,6 +260,11 @@ PATHS = [
     "/apis/skep.dev/v1/join/",
     "/apis/skep.dev/v1/join/x",
     "/apis/skep.dev/v1/JOIN",
+    "/apis/skep.dev/v1%2Fjoin",
+    "/apis%2Fskep.dev/v1/join",
+    "/apis/skep.dev/v1/join%2F",
+    "/apis/skep.dev/v1/join%2F..%2Ftokens%2Fmanager",
+    "/apis/skep.dev/v1/join;/../components",
     "//apis/skep.dev/v1/join",
     "/apis/skep.dev/v1/namespaces/default/secrets",
     "/apis/skep.dev/v1/nodes/a/heartbeat",
@@ -271,10 +277,12 @@ PATHS = [
 
 @pytest.mark.parametrize("path", PATHS)
 async def test_without_a_certificate_nothing_answers(server: Running, path: str) -> None:
+    """However the path is written."""
     tls = stranger_context(server.authority.ca_pem)
     async with aiohttp.ClientSession() as session:
         for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"):
-            async with session.request(method, server.url + path, ssl=tls, data=b"{}") as answer:
+            url = URL(server.url + path, encoded=True)
+            async with session.request(method, url, ssl=tls, data=b"{}") as answer:
                 assert answer.status == 401
                 if method != "HEAD":
                     said = await answer.json()
@@ -378,6 +386,18 @@ async def test_a_removed_nodes_certificate_opens_nothing(server: Running, admin:
                 await attempt
             assert (caught.value.code, "was removed" in caught.value.message) == (401, True)
     assert server.cache.get(NODE, "", "a") is None
+
+
+async def test_a_managers_machine_is_demoted_before_it_is_removed(
+    server: Running, admin: Client
+) -> None:
+    await joined(server)
+    await admin.patch(NODE, "", "a", {"spec": {"role": "manager"}})
+    with pytest.raises(ApiError, match="ctl node demote a") as caught:
+        await admin.delete(NODE, "", "a", force=True)
+    assert caught.value.code == 409
+    await admin.patch(NODE, "", "a", {"spec": {"role": "worker"}})
+    await admin.delete(NODE, "", "a")
 
 
 async def test_a_node_made_anew_under_its_name_does_not_bring_the_old_one_back(
