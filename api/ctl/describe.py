@@ -123,7 +123,8 @@ def _described(
 
 
 def _line(label: str, value: object) -> str:
-    return f"{label + ':':<{_LABEL_WIDTH}} {clean(str(value))}".rstrip()
+    label = f"{label}:" if label else ""
+    return f"{label:<{_LABEL_WIDTH}} {clean(str(value))}".rstrip()
 
 
 def _pairs(label: str, pairs: Mapping[str, Any]) -> Iterator[str]:
@@ -174,8 +175,19 @@ def _service(obj: Document) -> Iterator[str]:
     yield _line("Mode", text(obj, "spec", "mode", default="replicated"))
     yield _line("Replicas", f"{running} running, {updated} up to date, {wanted} wanted")
     yield _line("Revision", text(obj, "status", "revision"))
+    yield from _update(obj)
     spec = {key: value for key, value in obj["spec"].items() if key not in ("mode", "replicas")}
     yield from _block(spec)
+
+
+def _update(obj: Document) -> Iterator[str]:
+    update = field(obj, "status", "update") or {}
+    if not update:
+        return
+    failed = f", {update['failed']} failed" if update.get("failed") else ""
+    since = f" since {update['since']}" if update.get("since") else ""
+    yield _line("Update", f"{update.get('state')}{since}{failed}")
+    yield _line("", update.get("message", ""))
 
 
 def _task(output: Output, obj: Document, now: datetime) -> Iterator[str]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from api.ctl.errors import NotFound, TimedOut
+from api.ctl.errors import CtlError, NotFound, TimedOut
 from api.ctl.output import Output
 from api.ctl.resources import Target
 from api.ctl.tasks import reasons
@@ -142,7 +142,8 @@ class Watched:
         return self.wanted.why_not(self.obj)
 
     def look(self, obj: Document | None, teller: Teller | None) -> None:
-        """It is this now. Raises NotFound where it is not there and should be."""
+        """It is this now. Raises NotFound where it is not there and should be, and CtlError
+        where it will never be as wanted."""
         if obj is None and not self.wanted.absence:
             where = f"{self.namespace}/" if self.namespace else ""
             kind = self.target.kind.name.lower()
@@ -152,6 +153,11 @@ class Watched:
     def change(self, obj: Document | None, teller: Teller | None) -> None:
         self.obj = obj
         self.met = self.wanted.met(obj)
+        why = "" if self.met else self.wanted.hopeless(obj)
+        if why:
+            raise CtlError(
+                f"{self.title}: {why}", f"ctl rollout status {self.target.name} says how far it is"
+            )
         if teller is not None and not self.met:
             teller.tell(self.title, self.why_not)
 

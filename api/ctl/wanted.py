@@ -14,7 +14,8 @@ from typing import Any
 
 from api.ctl import jsonpath
 from api.ctl.errors import Usage
-from api.types.columns import condition, desired_replicas, field
+from api.types.columns import condition, desired_replicas, field, text
+from api.types.service import RESUME
 
 Document = dict[str, Any]
 
@@ -29,6 +30,8 @@ class Wanted:
     why_not: Callable[[Document | None], str] = lambda obj: (
         "" if obj is not None else "it does not exist"
     )
+    # Why it will not come to it by itself; "" where it may.
+    hopeless: Callable[[Document | None], str] = lambda obj: ""
     # For these, that the object does not exist is not an error but the point.
     absence: bool = False
 
@@ -125,8 +128,8 @@ def observed(obj: Document) -> bool:
     return int(seen) >= int(field(obj, "metadata", "generation") or 0)
 
 
-# Tasks run what they ran before, or will again. (Undone by hand, that is what was wanted.)
-_NOT_IN_EFFECT = ("paused", "rollback_started", "rollback_paused")
+_MOVING = {"updating": "updating", "rollback_started": "going back"}
+_UNDER_WAY = ("updating", "paused", "rollback_started", "rollback_paused")
 
 
 def rolled_back(obj: Document) -> bool:
@@ -135,6 +138,19 @@ def rolled_back(obj: Document) -> bool:
     return update.get("state") == "rollback_completed" and (
         update.get("previous") != update.get("revision")
     )
+
+
+def halted(obj: Document | None) -> str:
+    """Why an update does not go on by itself; "" where it does, or nothing is known yet."""
+    update = field(obj or {}, "status", "update") or {}
+    if obj is None or not update or not observed(obj):
+        return ""
+    if field(obj, "metadata", "annotations", RESUME) == update.get("since"):
+        return ""  # somebody has just let it go on
+    words = {"paused": "the update is paused", "rollback_paused": "the rollback is paused"}
+    state = str(update.get("state"))
+    said = "the update was rolled back" if rolled_back(obj) else words.get(state, "")
+    return f"{said}: {update.get('message')}" if said else ""
 
 
 def up_to_date(obj: Document | None) -> bool:
@@ -150,7 +166,7 @@ def up_to_date(obj: Document | None) -> bool:
     wanted = desired_replicas(obj)
     return (
         observed(obj)
-        and field(obj, "status", "update", "state") not in _NOT_IN_EFFECT
+        and field(obj, "status", "update", "state") not in _UNDER_WAY
         and not rolled_back(obj)
         and condition(obj, "Available").get("status") == "True"
         and int(status.get("updated") or 0) >= wanted
@@ -173,7 +189,8 @@ def progress(obj: Document | None) -> str:
         if item.get("status") == "False" and message:
             # Its controller begins with the same count.
             return message if message.startswith(words) else f"{words}: {message}"
-    return words
+    state = text(obj, "status", "update", "state")
+    return f"{words}, {_MOVING[state]}" if state in _MOVING else words
 
 
-IN_EFFECT = Wanted("in effect", up_to_date, progress)
+IN_EFFECT = Wanted("in effect", up_to_date, progress, halted)

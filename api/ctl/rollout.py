@@ -1,0 +1,342 @@
+"""`ctl rollout`: how a service's update goes, which revisions there were, and back to one of them.
+
+Undoing is a change like any other: the template of a kept revision is copied into the service's
+spec, with an annotation that says from where, so that the rollback's policy holds for it. What was
+applied last is amended with it, so that the next `ctl apply` takes away what came with it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from api.ctl import patches
+from api.ctl.errors import Conflict, CtlError, Usage
+from api.ctl.follow import DEFAULT_TIMEOUT, Duration, WaitOptions, wait_options, wait_until
+from api.ctl.formats import to_yaml
+from api.ctl.resources import Target
+from api.ctl.restart import parse
+from api.ctl.session import Session, verb
+from api.ctl.suggestions import names_of
+from api.ctl.table import Table, clean
+from api.ctl.wanted import IN_EFFECT, observed
+from api.types.columns import age, desired_replicas, field, text
+from api.types.kinds import REVISION, SERVICE
+from api.types.service import RESUME, UNDONE_TO
+
+if TYPE_CHECKING:
+    from api.client import Client
+    from api.ctl.reader import Reads
+
+Document = dict[str, Any]
+
+_what = click.argument("what", nargs=-1, required=True, shell_complete=names_of("service"))
+_WORDS = {
+    "updating": "updating",
+    "paused": "paused",
+    "completed": "completed",
+    "rollback_started": "going back",
+    "rollback_paused": "paused while going back",
+    "rollback_completed": "rolled back",
+}
+
+
+@click.group("rollout")
+def command() -> None:
+    """See, hold and undo updates of services."""
+
+
+@verb("status")
+@_what
+@click.option("-w", "--wait", is_flag=True, help="Wait until it is over; exit code 1: it failed.")
+@click.option(
+    "--timeout", type=Duration(), default=DEFAULT_TIMEOUT, show_default=True,
+    help="How long to wait.",
+)  # fmt: skip
+def status(session: Session, what: tuple[str, ...], wait: bool, timeout: float) -> None:
+    """Show how far the newest update of services is.
+
+    \b
+    ctl rollout status web
+    ctl rollout status web --wait --timeout 10m
+    """
+    wanted = parse(what)
+    namespace = session.namespace
+    if wait:
+        session.run(
+            lambda client: wait_until(session.output, client, wanted, namespace, IN_EFFECT, timeout)
+        )
+
+    async def show(client: Reads) -> None:
+        for number, target in enumerate(wanted):
+            service = await client.get(SERVICE, namespace, target.name)
+            numbers = _numbers(await _revisions(client, namespace, target.name))
+            session.output.lines(_status(service, numbers, first=number == 0))
+
+    session.read(show)
+
+
+@verb("history")
+@_what
+@click.option("--revision", type=click.IntRange(min=1), help="The template of this one, in full.")
+def history(session: Session, what: tuple[str, ...], revision: int | None) -> None:
+    """List the revisions that are kept of a service, the newest last.
+
+    \b
+    ctl rollout history web
+    ctl rollout history web --revision 3
+    """
+    target = _one(what)
+    namespace = session.namespace
+
+    async def work(client: Reads) -> None:
+        service = await client.get(SERVICE, namespace, target.name)
+        kept = await _revisions(client, namespace, target.name)
+        if revision is not None:
+            chosen = _numbered(kept, revision, target.name)
+            session.output.data(to_yaml(chosen["spec"]["template"]), end="")
+            return
+        table = Table(["REVISION", "NAME", "IMAGE", "AGE", "NOW"], frozenset({"IMAGE"}),
+                      session.output.width, session.output.cell)  # fmt: skip
+        session.output.lines(table.lines([_row(each, service) for each in kept]))
+
+    session.read(work)
+
+
+@verb("pause")
+@_what
+def pause(session: Session, what: tuple[str, ...]) -> None:
+    """Hold updates of services: nothing more is replaced until they are resumed."""
+    wanted = parse(what)
+    namespace = session.namespace
+
+    async def work(client: Client) -> None:
+        for target in wanted:
+            service = await client.get(SERVICE, namespace, target.name)
+            if field(service, "spec", "paused"):
+                session.output.data(f"service/{target.name} unchanged (it is paused)")
+                continue
+            await client.patch(SERVICE, namespace, target.name, {"spec": {"paused": True}})
+            session.output.data(f"service/{target.name} paused")
+
+    session.run(work)
+
+
+@verb("resume")
+@_what
+def resume(session: Session, what: tuple[str, ...]) -> None:
+    """Go on with updates that were paused, by hand or because they failed.
+
+    Of one that was rolled back by itself: try it once more.
+    """
+    wanted = parse(what)
+    namespace = session.namespace
+
+    async def work(client: Client) -> None:
+        for target in wanted:
+            service = await client.get(SERVICE, namespace, target.name)
+            patch = _resumption(service)
+            if not patch:
+                session.output.data(f"service/{target.name} unchanged (nothing is paused)")
+                continue
+            await client.patch(SERVICE, namespace, target.name, patch)
+            session.output.data(f"service/{target.name} resumed")
+
+    session.run(work)
+
+
+@verb("undo")
+@_what
+@click.option(
+    "--to-revision", type=click.IntRange(min=1), metavar="NUMBER",
+    help="This one, of those that `ctl rollout history` lists; else the one before.",
+)  # fmt: skip
+@wait_options
+def undo(
+    session: Session, what: tuple[str, ...], to_revision: int | None, wait: WaitOptions
+) -> None:
+    """Go back to an earlier revision of a service.
+
+    \b
+    ctl rollout undo web
+    ctl rollout undo web --to-revision 3 --wait
+    """
+    target = _one(what)
+    namespace = session.namespace
+
+    async def work(client: Client) -> None:
+        service = await client.get(SERVICE, namespace, target.name)
+        kept = await _revisions(client, namespace, target.name)
+        chosen = _chosen(service, kept, to_revision)
+        number, name = chosen["spec"]["number"], chosen["metadata"]["name"]
+        if observed(service) and _wanted_now(service) == name:
+            session.output.data(f"service/{target.name} unchanged (it is at revision {number})")
+        else:
+            await client.patch(SERVICE, namespace, target.name, undoing(service, chosen))
+            session.output.data(f"service/{target.name} goes back to revision {number} ({name})")
+            session.output.note(
+                "the manifest that it was applied from still says otherwise: change it too, or the"
+                " next `ctl apply` brings that back"
+            )
+        if wait.wait:
+            await wait_until(session.output, client, [target], namespace, IN_EFFECT, wait.timeout)
+
+    session.run(work)
+
+
+for _command in (status, history, pause, resume, undo):
+    command.add_command(_command)
+
+
+def _one(what: tuple[str, ...]) -> Target:
+    found = parse(what)
+    if len(found) != 1:
+        raise Usage("one service at a time", "revisions are each service's own")
+    return found[0]
+
+
+async def _revisions(client: Reads, namespace: str, service: str) -> list[Document]:
+    """Of a service, the oldest first."""
+    listing = await client.list(REVISION, namespace, field_selector=f"spec.service={service}")
+    return sorted(listing.items, key=_number)
+
+
+def _number(revision: Document) -> int:
+    return int(revision["spec"]["number"])
+
+
+def _numbers(kept: Sequence[Document]) -> dict[str, Document]:
+    return {each["metadata"]["name"]: each for each in kept}
+
+
+def _numbered(kept: Sequence[Document], number: int, service: str) -> Document:
+    for each in kept:
+        if _number(each) == number:
+            return each
+    there = ", ".join(str(_number(each)) for each in kept) or "none"
+    raise CtlError(
+        f"revision {number} of service {service} is not kept (there are: {there})",
+        f"ctl rollout history {service}",
+    )
+
+
+def _wanted_now(service: Document) -> str:
+    """The name of the revision that the spec has, as far as its controller has said."""
+    return text(service, "status", "update", "revision", default="") or text(
+        service, "status", "revision", default=""
+    )
+
+
+def _chosen(service: Document, kept: Sequence[Document], number: int | None) -> Document:
+    """The revision to go back to: the one that all tasks ran before, else the one before."""
+    name = service["metadata"]["name"]
+    if number is not None:
+        return _numbered(kept, number, name)
+    if not observed(service):
+        raise Conflict(
+            f"the controller has not seen the newest change of service {name} yet",
+            "try again, or say --to-revision NUMBER",
+        )
+    now, by_name = _wanted_now(service), _numbers(kept)
+    before = text(service, "status", "update", "previous", default="")
+    if before != now and before in by_name:
+        return by_name[before]
+    limit = _number(by_name[now]) if now in by_name else 0
+    earlier = [each for each in kept if _number(each) < limit] or [
+        each for each in kept if each["metadata"]["name"] != now
+    ]
+    if not earlier:
+        raise CtlError(f"service {name} has no revision but the one that it is at")
+    return earlier[-1]
+
+
+def undoing(service: Document, revision: Document) -> Document:
+    """The patch that copies the revision's template into the service, if it is still as seen."""
+    metadata, template = service["metadata"], revision["spec"]["template"]
+    annotations = {UNDONE_TO: revision["metadata"]["name"]}
+    said = (metadata.get("annotations") or {}).get(patches.LAST_APPLIED, "")
+    if said:
+        applied = json.loads(said)
+        applied.setdefault("spec", {})["template"] = template
+        annotations[patches.LAST_APPLIED] = json.dumps(applied, separators=(",", ":"))
+    change = patches.merge_patch(service["spec"]["template"], template)
+    return {
+        "metadata": {"resourceVersion": metadata["resourceVersion"], "annotations": annotations},
+        "spec": {"template": change},
+    }
+
+
+def _resumption(service: Document) -> Document:
+    """The patch that ends a halt; {} where there is none."""
+    patch: Document = {}
+    if field(service, "spec", "paused"):
+        patch["spec"] = {"paused": False}
+    update = field(service, "status", "update") or {}
+    state = update.get("state")
+    failed = state in ("paused", "rollback_paused") and not update.get("held")
+    again = state == "rollback_completed" and update.get("previous") != update.get("revision")
+    if failed or again:
+        patch["metadata"] = {"annotations": {RESUME: update["since"]}}
+    return patch
+
+
+def _row(revision: Document, service: Document) -> list[str]:
+    name = revision["metadata"]["name"]
+    update = field(service, "status", "update") or {}
+    now = []
+    if name == field(service, "status", "revision"):
+        now.append("wanted")
+    elif name == update.get("revision"):
+        now.append(_WORDS.get(str(update.get("state")), ""))
+    if name == update.get("previous") != update.get("revision"):
+        now.append("before")
+    return [
+        str(_number(revision)),
+        name,
+        str(revision["spec"]["template"].get("image", "")),
+        age(revision["metadata"].get("creationTimestamp"), datetime.now(UTC)),
+        ", ".join(now),
+    ]
+
+
+def _status(service: Document, kept: Mapping[str, Document], *, first: bool) -> Iterator[str]:
+    if not first:
+        yield ""
+    now = datetime.now(UTC)
+    update = field(service, "status", "update") or {}
+    current = text(service, "status", "revision")
+    yield f"Service:   {service['metadata']['name']}"
+    if not update:
+        yield "State:     never updated"
+        yield f"Revision:  {_titled(current, kept)}"
+    else:
+        state = str(update.get("state"))
+        since = f" for {age(update['since'], now)}" if update.get("since") else ""
+        yield f"State:     {_WORDS.get(state, state)}{since}"
+        yield f"Revision:  {_titled(str(update.get('revision')), kept)}"
+        if update.get("previous") and update["previous"] != update.get("revision"):
+            yield f"Before:    {_titled(update['previous'], kept)}"
+    status = service.get("status") or {}
+    failed = update.get("failed") or 0
+    yield (
+        f"Progress:  {status.get('updated') or 0}/{desired_replicas(service)} run "
+        f"{current}, {status.get('running') or 0} run in all"
+        + (f", {failed} failed" if failed else "")
+    )
+    if update.get("message"):
+        yield f"Message:   {clean(update['message'])}"
+    if field(service, "spec", "paused"):
+        yield "Held:      spec.paused is true; `ctl rollout resume` goes on"
+
+
+def _titled(name: str, kept: Mapping[str, Document]) -> str:
+    found = kept.get(name)
+    return name if found is None else f"{_number(found)} ({name}, {_image(found)})"
+
+
+def _image(revision: Document) -> str:
+    return clean(str(revision["spec"]["template"].get("image", "")))

@@ -1,0 +1,129 @@
+"""`ctl rollout`: an update seen, held, and undone."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.cluster.harness import until
+from tests.ctl.objects import service, text
+from tests.ctl.runner import Ctl
+
+pytestmark = [pytest.mark.cluster, pytest.mark.etcd, pytest.mark.deadline(60)]
+
+QUICK = {"monitor": "100ms"}
+BAD = "exit 1"
+
+
+def wish(image: str, script: str = "", *, action: str = "pause", **env: str) -> dict[str, Any]:
+    found = service("web", script, replicas=2, env=env)
+    found["spec"]["template"]["image"] = image
+    found["spec"] |= {"update": {**QUICK, "failureAction": action}, "rollback": QUICK}
+    return found
+
+
+def apply(ctl: Ctl, *words: str, code: int = 0, **what: Any) -> str:
+    done = ctl("apply", "-f", "-", "--wait", *words, stdin=text(wish(**what)), code=code)
+    return done.out + done.err
+
+
+def live(ctl: Ctl) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(ctl("get", "service", "web", "-o", "json").out)
+    return found
+
+
+def image(ctl: Ctl) -> str:
+    return str(live(ctl)["spec"]["template"]["image"])
+
+
+def test_status_and_history(ctl: Ctl) -> None:
+    apply(ctl, image="web:1")
+    assert "State:     never updated" in ctl.program("rollout", "status", "web").lines
+    apply(ctl, image="web:2")
+    shown = ctl("rollout", "status", "service/web")
+    assert shown.lines[0] == "Service:   web"
+    assert shown.lines[1].startswith("State:     completed for ")
+    assert shown.lines[2].startswith("Revision:  2 (web-")
+    assert shown.lines[3].startswith("Before:    1 (web-")
+    assert "2/2 run web-" in shown.lines[4]
+    rows = ctl("rollout", "history", "web").rows
+    assert [(row[0], row[2]) for row in rows[1:]] == [("1", "web:1"), ("2", "web:2")]
+    assert [row[4] for row in rows[1:]] == ["before", "wanted"]
+    assert "image: web:1\n" in ctl("rollout", "history", "web", "--revision", "1").out
+    assert "Update:        completed since" in ctl("describe", "service", "web").out
+
+
+def test_a_failed_update_ends_the_wait_and_says_why(ctl: Ctl) -> None:
+    apply(ctl, image="web:1")
+    said = apply(ctl, image="web:2", script=BAD, code=1)
+    assert "error: service/web: the update is paused: new tasks of 1 of 2 replicas failed" in said
+    assert "ctl rollout status web" in said
+    assert "paused" in ctl("rollout", "status", "web", "--wait", code=1).err
+    shown = ctl("rollout", "status", "web").out
+    assert "State:     paused" in shown
+    assert ", 1 failed" in shown
+    # Resumed, it is tried again, and fails again.
+    first = live(ctl)["status"]["update"]["since"]
+    assert ctl("rollout", "resume", "web").out == "service/web resumed\n"
+
+    def paused_again() -> bool:
+        update = live(ctl)["status"]["update"]
+        return bool(update["state"] == "paused" and update["since"] != first)
+
+    until(paused_again, "it has failed again", 40)
+
+
+def test_one_that_went_back_by_itself(ctl: Ctl) -> None:
+    apply(ctl, image="web:1")
+    said = apply(ctl, image="web:2", script=BAD, action="rollback", code=1)
+    assert "error: service/web: the update was rolled back: all tasks run revision web-" in said
+    assert "State:     rolled back" in ctl("rollout", "status", "web").out
+    # The spec still says what failed; undoing makes it say what runs.
+    assert image(ctl) == "web:2"
+    assert "goes back to revision 1" in ctl("rollout", "undo", "web", "--wait").out
+    assert image(ctl) == "web:1"
+
+
+def test_pausing_and_resuming_by_hand(ctl: Ctl) -> None:
+    apply(ctl, image="web:1")
+    assert ctl("rollout", "pause", "web").out == "service/web paused\n"
+    assert ctl("rollout", "pause", "web").out == "service/web unchanged (it is paused)\n"
+    assert "spec.paused is true" in apply(ctl, image="web:2", code=1)
+    assert "Held:" in ctl("rollout", "status", "web").out
+    assert ctl("rollout", "resume", "web").out == "service/web resumed\n"
+    ctl("rollout", "status", "web", "--wait", "--timeout", "20s")
+    assert live(ctl)["status"]["update"]["state"] == "completed"
+    assert ctl("rollout", "resume", "web").out == "service/web unchanged (nothing is paused)\n"
+
+
+def test_undoing(ctl: Ctl) -> None:
+    apply(ctl, image="web:1", OLD="1")
+    apply(ctl, image="web:2")
+    apply(ctl, image="web:3")
+    done = ctl("rollout", "undo", "web", "--wait")
+    assert done.out.startswith("service/web goes back to revision 2 (web-")
+    assert "change it too" in done.err
+    assert image(ctl) == "web:2"
+    assert live(ctl)["status"]["update"]["state"] == "rollback_completed"
+    done = ctl("rollout", "undo", "web", "--to-revision", "1", "--wait")
+    template = live(ctl)["spec"]["template"]
+    assert (template["image"], template["env"]) == ("web:1", {"OLD": "1"})
+    again = ctl("rollout", "undo", "web", "--to-revision", "1").out
+    assert again == "service/web unchanged (it is at revision 1)\n"
+    # What came back with it goes with the next manifest.
+    apply(ctl, image="web:3")
+    template = live(ctl)["spec"]["template"]
+    assert template["image"] == "web:3"
+    assert "OLD" not in template.get("env", {})
+
+
+def test_what_cannot_be_undone(ctl: Ctl) -> None:
+    apply(ctl, image="web:1")
+    assert "no revision but the one" in ctl("rollout", "undo", "web", code=1).err
+    done = ctl("rollout", "undo", "web", "--to-revision", "7", code=1)
+    assert "revision 7 of service web is not kept (there are: 1)" in done.err
+    assert "does not exist" in ctl("rollout", "status", "none", code=3).err
+    assert "one service at a time" in ctl("rollout", "undo", "web", "db", code=2).err
+    assert "only services" in ctl("rollout", "pause", "node/worker-1", code=2).err
