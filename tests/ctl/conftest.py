@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from api.context import load, save
 from tests.cluster.harness import Cluster
 from tests.ctl.runner import Ctl
 
@@ -41,11 +42,11 @@ def ctl(cluster: Cluster, tmp_path: Path) -> Iterator[Ctl]:
     name = f"t{next(_numbers)}"
     admin = Ctl(cluster.environment())
     config = tmp_path / "config.yaml"
-    config.write_text((cluster.home / "manager" / "admin.yaml").read_text())
-    config.chmod(0o600)
+    contexts = load(cluster.home / "manager" / "admin.yaml")
+    contexts.contexts[contexts.current].namespace = name
+    save(contexts, config)
     mine = Ctl({**admin.environment, "SKEP_CONFIG": str(config)}, directory=tmp_path)
     mine("create", "namespace", name)
-    mine("context", "set", "namespace", name)
     yield mine.within(name)
     mine("delete", "namespace", name, "--no-wait")
 
