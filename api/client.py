@@ -58,6 +58,7 @@ from api.types.assignment import (
     StatusResult,
 )
 from api.types.join import (
+    RENEW_HEADER,
     AuthorityStatus,
     JoinOffer,
     JoinReply,
@@ -151,6 +152,7 @@ class Client:
             raise ClientError("no manager's address is given")
         self._at = 0
         self._tls = tls
+        self.told_to_renew = False  # our certificate, by a manager
         self._patience = patience
         self._session: aiohttp.ClientSession | None = None
 
@@ -605,6 +607,7 @@ class Client:
                 total=seconds, sock_connect=_CONNECT_SECONDS, sock_read=quiet
             ),
         )
+        self.told_to_renew = self.told_to_renew or RENEW_HEADER in response.headers
         if response.status >= 400:
             async with response:
                 raise await _refusal(response)

@@ -48,8 +48,8 @@ def rotate(session: Session, wait: WaitOptions) -> None:
     once, nodes a few at a time. The old root is dropped when every node and manager has moved; a
     node that is away is waited for, until it comes back or is removed.
     \b
-    The context in use gets a new certificate; others that were made before end with the old root:
-    `ctl context renew` in time, or import a manager's admin.yaml again.
+    Contexts get a new certificate when they are used meanwhile; those that are not end with the
+    old root. A manager's admin.yaml is always good to be imported again.
     """
 
     async def work(client: Client) -> None:

@@ -218,6 +218,7 @@ async def renewed(session: Session, client: Client) -> None:
         context = file.contexts[name]
         context.ca, context.cert, context.key = reply.trust, reply.certificate, key
     client.use(client_context(context.credentials()))
+    client.told_to_renew = False
     session.output.note(f"context/{name} has a new certificate")
 
 

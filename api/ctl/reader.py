@@ -34,6 +34,7 @@ from api.rest import (
     object_path,
     refusal,
 )
+from api.types.join import RENEW_HEADER
 from api.types.kinds import Kind
 
 _ANSWER_SECONDS = 30.0
@@ -80,6 +81,7 @@ class Reader:
         self._tls = tls
         self._seconds = seconds
         self._patience = patience
+        self.told_to_renew = False  # our certificate, by a manager
         self._connection: http.client.HTTPSConnection | None = None
 
     @property
@@ -173,6 +175,7 @@ class Reader:
         self._connection.request("GET", url, headers={"Accept": "application/json"})
         response = self._connection.getresponse()
         body = response.read()
+        self.told_to_renew = self.told_to_renew or bool(response.getheader(RENEW_HEADER))
         if response.status >= 400:
             raise refusal(response.status, body, self.server)
         return body

@@ -63,7 +63,10 @@ class Session:
             with _no_other_authorities():
                 import api.client  # noqa: F401
             async with self.context.client() as client:
-                return await _singly(work(client))
+                done = await _singly(work(client))
+                if client.told_to_renew:
+                    await self._renew(client)
+                return done
 
         return self._translated(lambda: asyncio.run(with_client()))
 
@@ -72,9 +75,24 @@ class Session:
 
         def with_reader() -> T:
             with contextlib.closing(self.reader(**limits)) as reader:
-                return _at_once(work(reader))
+                done = _at_once(work(reader))
+            if reader.told_to_renew:
+                self.run(self._renew)
+            return done
 
         return self._translated(with_reader)
+
+    async def _renew(self, client: Client) -> None:
+        """When what was asked for is done: a manager says that our certificate is due."""
+        from api.ctl.context import renewed
+        from api.pki.errors import PkiError
+        from api.rest import ClientError
+
+        try:
+            await renewed(self, client)
+        except (CtlError, ClientError, PkiError) as error:
+            self.output.note(f"this context's certificate is due, and not renewed: {error}")
+            client.told_to_renew = False
 
     def reader(self, **limits: float) -> Reader:
         """To be closed; `limits` are the Reader's. Raises CtlError, PkiError, ClientError."""

@@ -14,6 +14,8 @@ ones, and to connections whose certificate is of a root that is no longer truste
 from __future__ import annotations
 
 import asyncio
+import ssl
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -25,6 +27,7 @@ from api.server import status
 from api.server.paths import PREFIX
 from api.store.cache import DELETED, Cache, CacheEvent
 from api.trust.trust import Trust
+from api.types.join import RENEW_HEADER
 from api.types.kinds import NODE, USER
 from api.types.user import User
 
@@ -32,6 +35,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 JOIN = PREFIX + "join"
 _FEW = 64
+_PEOPLE = frozenset({Role.ADMIN, Role.USER})
 
 
 class _Guest(NamedTuple):
@@ -41,11 +45,15 @@ class _Guest(NamedTuple):
     identity: Identity | None
     uid: str
     issuer: str
+    renew_from: float  # POSIX time: the middle of its certificate's life
 
 
 class Entrance:
-    def __init__(self, cache: Cache, trust: Trust) -> None:
+    def __init__(
+        self, cache: Cache, trust: Trust, *, clock: Callable[[], float] = time.time
+    ) -> None:
         self._cache = cache
+        self._clock = clock
         self._trust = trust
         self._guests: dict[asyncio.Transport, _Guest] = {}
         self._prune_at = _FEW  # connections end without a word: look after so many
@@ -66,7 +74,10 @@ class Entrance:
             resource = request.match_info.route.resource
             if resource is None or resource.canonical != JOIN:
                 self._admit(request)
-            return await handler(request)
+            response = await handler(request)
+            if not response.prepared and self._should_renew(request):
+                response.headers[RENEW_HEADER] = "now"
+            return response
 
         return enter
 
@@ -106,8 +117,15 @@ class Entrance:
             self._guests = {t: guest for t, guest in self._guests.items() if not t.is_closing()}
             self._prune_at = 2 * len(self._guests) + _FEW
         self._guests[transport] = _Guest(
-            transport, identity, uid_of(certificate), issuer_of(certificate)
+            transport, identity, uid_of(certificate), issuer_of(certificate), _middle(certificate)
         )
+
+    def _should_renew(self, request: web.Request) -> bool:
+        """A person's certificate is renewed by `ctl` when it is told so; a node's by its agent."""
+        guest = self._guests.get(request.transport) if request.transport is not None else None
+        if guest is None or guest.identity is None or guest.identity.role not in _PEOPLE:
+            return False
+        return guest.issuer != self._trust.signing.id or self._clock() > guest.renew_from
 
     def _nodes_changed(self, events: Sequence[CacheEvent]) -> None:
         removed = {event.item.obj.metadata.uid for event in events if event.type == DELETED}
@@ -132,6 +150,13 @@ class Entrance:
         for guest in [guest for guest in self._guests.values() if whom(guest)]:
             del self._guests[guest.transport]
             guest.transport.abort()
+
+
+def _middle(certificate: Mapping[str, Any]) -> float:
+    begun, ends = (
+        ssl.cert_time_to_seconds(str(certificate[field])) for field in ("notBefore", "notAfter")
+    )
+    return (begun + ends) / 2
 
 
 def _is(guest: _Guest, role: Role) -> bool:

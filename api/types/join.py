@@ -7,6 +7,8 @@ from typing import ClassVar
 
 from api.types.meta import Object, Struct
 
+RENEW_HEADER = "Skep-Renew"  # of an answer: the client's certificate should be renewed by now
+
 
 class Cluster(Object, kw_only=True):
     """What an event about the cluster as a whole is about. There is no such object to get."""

@@ -185,6 +185,17 @@ def authority(cluster: Cluster) -> str:
     return cluster.ctl("ca", "status").stdout
 
 
+def at_desk(config: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    mine = {key: value for key, value in os.environ.items() if not key.startswith("SKEP_")}
+    return subprocess.run(
+        [str(BIN / "ctl"), *words],
+        env={**mine, "SKEP_CONFIG": str(config)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+
 def restart_manager(cluster: Cluster) -> None:
     cluster.kill("manager")
     cluster.start_manager()
@@ -197,7 +208,13 @@ def test_a_root_is_replaced_while_managers_are_killed_in_every_step(cluster: Clu
     # A node that is not there holds the end up.
     cluster.apply({"apiVersion": "skep.dev/v1", "kind": "Node", "metadata": {"name": "away"}})
 
+    desk = cluster.home / "desk.yaml"  # another person's context
+    desk.write_text((cluster.home / "manager" / "admin.yaml").read_text())
+    desk.chmod(0o600)
+
     cluster.ctl("ca", "rotate")
+    assert "has a new certificate" in at_desk(desk, "get", "namespaces").stderr
+    assert at_desk(desk, "get", "namespaces").stderr == ""
     restart_manager(cluster)  # right after it began
     assert "takes the place of" in cluster.ctl("get", "components", "-o", "json").stdout
     until(lambda: "1 of 2 nodes" in authority(cluster), "the node that is here has moved")
@@ -209,6 +226,7 @@ def test_a_root_is_replaced_while_managers_are_killed_in_every_step(cluster: Clu
     until(lambda: "next" not in authority(cluster), "the old root is dropped")
     restart_manager(cluster)  # when it is over
     assert old not in authority(cluster)
+    assert "default" in at_desk(desk, "get", "namespaces").stdout
     until(cluster.ready, "the node is ready")
     assert {task["metadata"]["uid"] for task in cluster.until_running("web", 2)} == before
 

@@ -6,6 +6,7 @@ import asyncio
 import re
 import ssl
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import aiohttp
@@ -425,6 +426,27 @@ async def test_a_node_renews_as_itself_alone(server: Running) -> None:
     assert after.subject == before.subject
     assert after.public_key() != before.public_key()
     assert reply.trust == server.authority.ca_pem
+
+
+async def test_people_are_told_when_their_certificate_is_due(server: Running) -> None:
+    def issued(role: Role, age: float) -> ssl.SSLContext:
+        """Of 100 days, this many days ago."""
+        then = datetime.now(UTC) - timedelta(days=age)
+        root = server.authority
+        past = Authority.from_pem(root.ca_pem, root.private_pem(), clock=lambda: then)
+        return client_context(past.issue("admin", role, days=100))
+
+    async def told(tls: ssl.SSLContext) -> bool:
+        async with Client(server.url, tls, patience=0) as client:
+            await client.version()
+            return client.told_to_renew
+
+    assert not await told(issued(Role.ADMIN, 49))
+    assert await told(issued(Role.ADMIN, 51))
+    assert not await told(issued(Role.NODE, 51))  # its agent does it by itself
+    before = issued(Role.ADMIN, 0)
+    await server.trust.rotate()
+    assert await told(before)
 
 
 async def test_certificates_that_are_no_clients_are_not_renewed(server: Running) -> None:
