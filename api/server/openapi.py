@@ -19,7 +19,7 @@ from api.server import admission, patches, status
 from api.server.discovery import STATUS_KINDS, verbs_of
 from api.server.paths import PREFIX
 from api.server.podschema import POD
-from api.types.kinds import EVENT, KINDS, Kind
+from api.types.kinds import EVENT, KINDS, SERVICE, Kind
 from api.types.meta import API_GROUP
 
 Document = dict[str, Any]
@@ -87,6 +87,7 @@ def document() -> Document:
     schemas |= {
         name("Patch"): {"type": "object", "description": "The fields to change; null: to remove."},
         name("Steps"): _steps(),
+        name("Scale"): _scale(),
         name("Status"): {"type": "object", "description": "How a request went, and why."},
         name("DeleteOptions"): _delete_options(),
     }
@@ -221,6 +222,24 @@ def _steps() -> Document:
     return {"type": "array", "description": "Changes, one after the other.", "items": step}
 
 
+def _scale() -> Document:
+    replicas: Document = {"type": "integer", "minimum": 0}
+    return {
+        "type": "object",
+        "description": "How many tasks a service has, and shall have.",
+        "properties": {
+            "apiVersion": {"type": "string", "enum": ["autoscaling/v1"]},
+            "kind": {"type": "string", "enum": ["Scale"]},
+            "metadata": {"type": "object", "description": "The service's."},
+            "spec": {"type": "object", "properties": {"replicas": replicas}},
+            "status": {"type": "object", "properties": {"replicas": replicas}},
+        },
+        "x-kubernetes-group-version-kind": [
+            {"group": "autoscaling", "version": "v1", "kind": "Scale"}
+        ],
+    }
+
+
 def _delete_options() -> Document:
     return {
         "type": "object",
@@ -278,6 +297,13 @@ def _paths(kind: Kind) -> Document:
             "put": _operation(kind, "put", body=kind.name, sub="status"),
             "patch": _operation(kind, "patch", sub="status"),
         }
+    if kind is SERVICE:
+        paths[f"{base}/{{name}}/scale"] = {
+            "parameters": one["parameters"],
+            "get": _operation(kind, "get", sub="scale", answer="Scale"),
+            "put": _operation(kind, "put", body="Scale", sub="scale", answer="Scale"),
+            "patch": _operation(kind, "patch", sub="scale", answer="Scale"),
+        }
     return paths
 
 
@@ -289,8 +315,10 @@ def _operation(
     code: str = "200",
     sub: str = "",
     every: bool = False,
+    answer: str = "",
 ) -> Document:
-    answer = f"{kind.name}List" if action in ("list", "deletecollection") else kind.name
+    if not answer:
+        answer = f"{kind.name}List" if action in ("list", "deletecollection") else kind.name
     id = f"{action}{kind.name}{sub.capitalize()}{'ForAllNamespaces' if every else ''}"
     operation: Document = {
         "operationId": id,

@@ -99,13 +99,18 @@ class Watcher:
 class Told:
     """A change in words, made when the first watcher wants it."""
 
-    __slots__ = ("_lines", "event")
+    __slots__ = ("_lines", "_plain", "event")
 
     def __init__(self, event: CacheEvent) -> None:
         self.event = event
+        self._plain: bytes | None = None
         self._lines: dict[Form, bytes] = {}
 
     def line(self, form: Form = PLAIN) -> bytes:
+        if form is PLAIN:  # by far the most: not worth a look-up
+            if self._plain is None:
+                self._plain = _line(self.event.type, self.event.item.served())
+            return self._plain
         line = self._lines.get(form)
         if line is None:
             line = _shown(self.event.type, self.event.item.kind, self.event.item.served(), form)
