@@ -2,7 +2,8 @@
 
 A request passes, in this order: an id and the access log, errors into Statuses, who asks and
 whether they may, then the handler of what the path names. Handlers are thin: what happens is in
-`resources`, `apply`, `lists`, `watch`, `nodes`, `statuses`, `assignments`, `streams`.
+`resources`, `deletions`, `apply`, `ssa`, `reading`, `core`, `nodes`, `statuses`, `assignments` and
+`streams`.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from api.server.auth import (
 )
 from api.server.authority import AuthorityHandlers
 from api.server.core import Core, nothing_at
+from api.server.deletions import Deletions
 from api.server.entrance import JOIN, Entrance
 from api.server.handlers import Handlers
 from api.server.join import Joins, Note, note_nothing
@@ -88,6 +90,7 @@ class Server:
         self.metrics = Metrics()
         payloads = Payloads(store)
         resources = Resources(store, cache, payloads, clock)
+        deletions = Deletions(store, cache, payloads, resources)
         self.watches = Watches(cache, queue_bytes=settings.watch_queue)
         self.assignments = Assignments(cache, payloads)
         self.statuses = Statuses(store, cache, resources, self.metrics)
@@ -110,14 +113,15 @@ class Server:
         users = Users(store, cache, resources, trust)
         self.authority = AuthorityHandlers(trust, joins, users, cache)
         reading = Reading(store, cache, settings, resources, self.watches)
-        self.core = Core(cache, settings, resources, reading, streams)
+        self.core = Core(cache, settings, resources, deletions, reading, streams)
         self.handlers = Handlers(
             store=store,
             cache=cache,
             settings=settings,
             cluster=cluster,
             resources=resources,
-            applier=Applier(store, cache, resources),
+            deletions=deletions,
+            applier=Applier(store, cache, resources, deletions),
             reading=reading,
             agents=Agents(settings, sessions, joins, self.statuses, self.assignments, streams),
             streams=streams,

@@ -24,6 +24,7 @@ from api import schema
 from api.server import admission, managed, payloads, status
 from api.server.admission import APPLYSET_LABEL, Draft, Rejected
 from api.server.deletion import DeleteOptions
+from api.server.deletions import Deletions
 from api.server.documents import Document, clean, decode, three_way
 from api.server.paths import Target
 from api.server.payloads import LAST_APPLIED
@@ -117,7 +118,10 @@ class _World:
 class Applier:
     """Applies sets of documents."""
 
-    def __init__(self, store: Store, cache: Cache, resources: Resources) -> None:
+    def __init__(
+        self, store: Store, cache: Cache, resources: Resources, deletions: Deletions
+    ) -> None:
+        self._deletions = deletions
         self._store = store
         self._cache = cache
         self._resources = resources
@@ -326,13 +330,13 @@ class Applier:
             and item.key not in kept
         ]
         for item in gone:
-            self._resources.deletion(item)  # refused now, before anything is written
+            self._deletions.plan(item)  # refused now, before anything is written
         return gone
 
     async def _prune(self, items: Sequence[Item], options: Options) -> list[Written]:
         current = [self._cache.get(item.kind, item.namespace, item.name) for item in items]
         there = [item for item in current if item is not None]
-        return await self._resources.delete_many(there, DeleteOptions(dry_run=options.dry_run))
+        return await self._deletions.every(there, DeleteOptions(dry_run=options.dry_run))
 
     def _said(self, entry: _Entry, options: Options) -> dict[str, Any]:
         said: dict[str, Any] = {

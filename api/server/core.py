@@ -12,6 +12,7 @@ import msgspec
 from aiohttp import web
 
 from api.server import pods, requests, status
+from api.server.deletions import Deletions
 from api.server.discovery import CORE
 from api.server.paths import Target
 from api.server.reading import Reading
@@ -41,12 +42,14 @@ class Core:
         cache: Cache,
         settings: Settings,
         resources: Resources,
+        deletions: Deletions,
         reading: Reading,
         streams: Streams,
     ) -> None:
         self._cache = cache
         self._settings = settings
         self._resources = resources
+        self._deletions = deletions
         self._reading = reading
         self._streams = streams
         self._pods = pods.Pods(cache)
@@ -85,7 +88,7 @@ class Core:
     async def _delete(self, request: web.Request, target: Target, view: View) -> web.Response:
         options = await requests.delete_options(request, self._settings)
         id = (target.kind, target.namespace, target.name)
-        written = await self._resources.delete(*id, options)
+        written = await self._deletions.one(*id, options)
         if written.deleted:
             done = status.success(target.kind, target.name)
             return web.Response(body=msgspec.json.encode(done), content_type=JSON)

@@ -14,6 +14,7 @@ from api.server import audit, lists, patches, requests, status
 from api.server.agents import Agents
 from api.server.apply import Applier, Options
 from api.server.auth import Caller, refused
+from api.server.deletions import Deletions
 from api.server.documents import parse_json
 from api.server.metrics import Metrics
 from api.server.middleware import answer
@@ -47,6 +48,7 @@ class Handlers:
         settings: Settings,
         cluster: str,
         resources: Resources,
+        deletions: Deletions,
         applier: Applier,
         reading: Reading,
         agents: Agents,
@@ -58,6 +60,7 @@ class Handlers:
         self._cache = cache
         self._settings = settings
         self._resources = resources
+        self._deletions = deletions
         self._server_side = ServerSide(resources)
         self._scales = Scales(resources)
         self._reading = reading
@@ -95,7 +98,7 @@ class Handlers:
                 return await self._patch(request, target)
             case "DELETE":
                 wanted = await requests.delete_options(request, self._settings)
-                return _deleted(await self._resources.delete(*_id(target), wanted))
+                return _deleted(await self._deletions.one(*_id(target), wanted))
         raise status.not_allowed(request.method, f"one of {target.kind.plural}")
 
     # Objects
@@ -147,7 +150,7 @@ class Handlers:
         options = await requests.delete_options(request, self._settings)
         chosen = requests.selection(request, target)
         items = lists.selected(self._cache, target.kind, target.namespace, chosen)
-        gone = await self._resources.delete_many(items, options)
+        gone = await self._deletions.every(items, options)
         served = [written.served() for written in gone]
         page = lists.Page(served, self._cache.revision, "")
         return web.Response(body=page.body(target.kind), content_type=JSON)

@@ -1,4 +1,4 @@
-"""Objects: created, changed, deleted. Every write names the revision it was decided on.
+"""Objects, created and changed. Every write names the revision it was decided on.
 
 The model of a change: read the object from the cache, decide (pure, in `admission`), commit if
 the object is still at that revision. If it isn't, and the request did not insist on a version,
@@ -19,14 +19,6 @@ import structlog
 
 from api.server import admission, managed, payloads, status
 from api.server.admission import Draft, Rejected
-from api.server.deletion import (
-    NO_OPTIONS,
-    DeleteOptions,
-    owns,
-    require_deletable,
-    still_used,
-    writes_of,
-)
 from api.server.discovery import STATUS_KINDS
 from api.server.documents import (
     Document,
@@ -260,86 +252,6 @@ class Resources:
 
         return await self.change(kind, namespace, name, decide, preconditions, options)
 
-    async def delete(
-        self, kind: Kind, namespace: str, name: str, options: DeleteOptions = NO_OPTIONS
-    ) -> Written:
-        """Delete, or begin to: an object with finalizers goes when they are done.
-
-        For a task it means that it shall be removed: its agent stops it first. Raises Failure,
-        StoreError.
-        """
-        for _ in range(TRIES):
-            item = self.item(kind, namespace, name)
-            self.require(item, options.preconditions)
-            writes, last = self.deletion(item, options)
-            if options.dry_run or not writes:
-                return last._replace(revision=item.revision)
-            try:
-                revision = await self._store.commit(writes)
-            except Conflict:
-                self._unless_insisted(item, options.preconditions)
-                await self.refresh()
-                continue
-            if last.deleted and kind is SECRET:
-                self._payloads.forget(namespace, name)
-            await self.seen(revision)
-            return last._replace(revision=revision)
-        raise status.conflict(kind, namespace, name)
-
-    async def delete_many(
-        self, items: Sequence[Item], options: DeleteOptions = NO_OPTIONS
-    ) -> list[Written]:
-        """Delete each of them; many in one commit. What others changed meanwhile is retried.
-
-        Raises Failure for one that must not be deleted, before any is; StoreError.
-        """
-        plans = [(item, *self.deletion(item, options)) for item in items]
-        if options.dry_run:
-            return [last for _, _, last in plans]
-        done: list[Written] = []
-        single = [(item, writes, last) for item, writes, last in plans if len(writes) == 1]
-        results = await self._store.write([writes[0] for _, writes, _ in single])
-        newest = 0
-        again: list[Item] = [item for item, writes, _ in plans if len(writes) > 1]
-        for (item, _, last), result in zip(single, results, strict=True):
-            if isinstance(result, Conflict):
-                again.append(item)
-            else:
-                newest = max(newest, result)
-                done.append(last._replace(revision=result))
-        await self.seen(newest)
-        each = options._replace(preconditions=Preconditions())
-        for item in again:
-            try:
-                done.append(await self.delete(item.kind, item.namespace, item.name, each))
-            except status.Failure as failure:
-                if failure.code != 404:  # gone by itself is as good
-                    raise
-        return done
-
-    def deletion(
-        self, item: Item, options: DeleteOptions = NO_OPTIONS
-    ) -> tuple[list[Write], Written]:
-        """What to write to delete an object (nothing: it is on its way), and what is then left.
-
-        Raises Failure where it must not be.
-        """
-        require_deletable(item, self._cache, options)
-        owning = owns(item, self._cache)
-        writes, value = writes_of(item, options, self._clock(), owns=owning)
-        gone = any(write.key == item.key and write.value is None for write in writes)
-        said = still_used(item, self._cache) if gone else []
-        return writes, Written(
-            kind=item.kind,
-            namespace=item.namespace,
-            name=item.name,
-            value=value,
-            revision=item.revision,
-            warnings=said,
-            changed=bool(writes),
-            deleted=gone,
-        )
-
     async def commit(self, draft: Draft, expect: int) -> int:
         """Write a draft if the object is at `expect`, and wait for the cache. Raises Conflict."""
         revision = await self._store.commit(self.writes(draft, expect))
@@ -405,7 +317,7 @@ class Resources:
             try:
                 revision = await self.commit(draft, item.revision)
             except Conflict:
-                self._unless_insisted(item, preconditions)
+                self.unless_insisted(item, preconditions)
                 await self.refresh()
                 continue
             return self._written(draft, revision)
@@ -430,7 +342,7 @@ class Resources:
             )
             raise status.conflict(item.kind, item.namespace, item.name, why)
 
-    def _unless_insisted(self, item: Item, wanted: Preconditions) -> None:
+    def unless_insisted(self, item: Item, wanted: Preconditions) -> None:
         """After a conflict: raises Failure where the request named the version it meant."""
         if wanted.resource_version:
             raise status.conflict(item.kind, item.namespace, item.name) from None
