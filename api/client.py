@@ -350,11 +350,14 @@ class Client:
         )
         return msgspec.json.decode(raw, type=TokenReply).token
 
-    async def authority(self, *, rotate: bool = False) -> AuthorityStatus:
-        """How the cluster's authority is; with `rotate` its root begins to be replaced."""
+    async def authority(self, *, rotate: bool = False, keep: float = 0.0) -> AuthorityStatus:
+        """How the cluster's authority is; with `rotate` its root begins to be replaced, and is
+        accepted for `keep` seconds more at least."""
         path = f"{BASE}/authority"
         raw = await (
-            self._bytes("POST", f"{path}/rotate", repeatable=False)
+            self._bytes(
+                "POST", f"{path}/rotate", query={"keepSeconds": f"{keep:.0f}"}, repeatable=False
+            )
             if rotate
             else self._bytes("GET", path)
         )

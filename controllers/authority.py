@@ -46,9 +46,10 @@ class AuthorityController:
         if not record.next:
             return f"root {record.current}"
         made = self._progress()
+        kept = f", kept until {record.keep_until:%Y-%m-%d %H:%M}" if record.keep_until else ""
         return (
             f"root {record.next} takes the place of {record.current}: {made.moved} nodes moved,"
-            f" waiting for {len(made.waiting)}"
+            f" waiting for {len(made.waiting)}{kept}"
         )
 
     async def run(self) -> None:
@@ -71,7 +72,8 @@ class AuthorityController:
 
     async def _look(self) -> None:
         made = self._progress()
-        if not made.done:
+        keep_until = self._trust.record.keep_until
+        if not made.done or (keep_until is not None and self._clock() < keep_until):
             return
         old, new = self._trust.record.current, self._trust.record.next
         try:

@@ -11,7 +11,7 @@ import msgspec
 
 from api.ctl.context import renewed
 from api.ctl.errors import TimedOut
-from api.ctl.follow import WaitOptions, wait_options
+from api.ctl.follow import Duration, WaitOptions, wait_options
 from api.ctl.session import Session, verb
 
 if TYPE_CHECKING:
@@ -39,8 +39,15 @@ def status(session: Session, output: str | None) -> None:
 
 
 @verb("rotate")
+@click.option(
+    "--keep",
+    type=Duration(),
+    default="0",
+    metavar="TIME",
+    help="Accept the old root for that long at least, such as 168h for people's contexts.",
+)
 @wait_options
-def rotate(session: Session, wait: WaitOptions) -> None:
+def rotate(session: Session, keep: float, wait: WaitOptions) -> None:
     """Put a new root in the place of the present one.
 
     \b
@@ -49,11 +56,12 @@ def rotate(session: Session, wait: WaitOptions) -> None:
     node that is away is waited for, until it comes back or is removed.
     \b
     Contexts get a new certificate when they are used meanwhile; those that are not end with the
-    old root. A manager's admin.yaml is always good to be imported again.
+    old root, so give people time with --keep, unless its key is in wrong hands. A manager's
+    admin.yaml is always good to be imported again.
     """
 
     async def work(client: Client) -> None:
-        begun = await client.authority(rotate=True)
+        begun = await client.authority(rotate=True, keep=keep)
         new = begun.next.id if begun.next else begun.current.id
         session.output.data(f"root {new} takes the place of {begun.current.id}")
         await renewed(session, client)
@@ -93,6 +101,7 @@ def _tell(session: Session, now: AuthorityStatus, output: str | None) -> None:
         lines += [
             f"next      {now.next.id}, since {now.since:%Y-%m-%d %H:%M} UTC",
             f"moved     {now.moved} of {now.nodes} nodes",
+            *([f"kept      until {now.keep_until:%Y-%m-%d %H:%M} UTC"] if now.keep_until else []),
             *(f"waiting   for {each}" for each in now.waiting[:_SHOWN]),
         ]
         if len(now.waiting) > _SHOWN:

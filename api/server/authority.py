@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import msgspec
@@ -85,7 +86,7 @@ class AuthorityHandlers:
 
     async def rotate(self, request: web.Request) -> web.Response:
         try:
-            await self._trust.rotate()
+            await self._trust.rotate(timedelta(seconds=requests.number(request, "keepSeconds")))
         except TrustError as error:
             raise status.Failure(409, "Conflict", str(error)) from None
         return _answer(self._status())
@@ -103,6 +104,7 @@ class AuthorityHandlers:
             current=shown[record.current],
             next=shown.get(record.next),
             since=record.since,
+            keep_until=record.keep_until,
             moved=made.moved,
             nodes=len(nodes),
             waiting=made.waiting if record.next else [],

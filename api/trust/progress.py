@@ -7,7 +7,8 @@ The states, and what leads from one to the next:
               as the old root signed it, so that who knows only the old one accepts them too.
               Managers take new server certificates at once. Nodes are asked to renew at their
               heartbeats, `BATCH` at a time. When the last of them shows a certificate of the
-              new root, and every manager that lives has one, the old root is dropped.
+              new root, and every manager that lives has one, the old root is dropped: at once,
+              or when it has been kept for as long as was asked, for people's sake.
 
 There is no third state and nothing to remember: which nodes have moved is seen from the
 certificates they show, so a manager that starts in the middle goes on where things are. A node

@@ -25,6 +25,7 @@ class AuthorityRecord(Struct, kw_only=True):
     next: str = ""  # the one that takes its place; it signs already
     cross: str = ""  # the next one's certificate, vouched for by the current one; PEM
     since: datetime  # of the last change
+    keep_until: datetime | None = None  # the old root is not dropped before
 
 
 class RootRecord(Struct, kw_only=True):

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 import msgspec
@@ -149,8 +149,10 @@ class Trust:
         """What `api.pki.authority.mark` says of the bundle: nodes compare theirs with it."""
         return "+".join(sorted(authority.id for authority in self.trusted))
 
-    async def rotate(self) -> Authority:
-        """Begin to put a new root in the current one's place. Raises TrustError, StoreError."""
+    async def rotate(self, keep: timedelta = timedelta()) -> Authority:
+        """Begin to put a new root in the current one's place, which is accepted for as long as
+        `keep` at least. Raises TrustError, StoreError.
+        """
         record = self.record
         if record.next:
             raise TrustError(
@@ -158,8 +160,13 @@ class Trust:
                 " that is with `ctl ca status`"
             )
         made = Authority.generate(clock=self.clock)
+        now = self.clock()
         changed = msgspec.structs.replace(
-            record, next=made.id, cross=self.signing.cross_sign(made), since=self.clock()
+            record,
+            next=made.id,
+            cross=self.signing.cross_sign(made),
+            since=now,
+            keep_until=now + keep if keep else None,
         )
         await self._commit([self._root_write(made), self._authority_write(changed)])
         return made

@@ -89,6 +89,7 @@ class AuthorityStatus(Struct, kw_only=True):
     current: RootStatus
     next: RootStatus | None = None
     since: datetime
+    keep_until: datetime | None = None  # the current one is accepted until then at least
     moved: int = 0  # nodes that have a certificate of the root that signs
     nodes: int = 0
     waiting: list[str] = []  # for whom, and why

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import msgspec
 
@@ -27,7 +27,8 @@ from controllers.reconcile.recorder import Recorder
 
 
 def clock() -> datetime:
-    return datetime.now(UTC)
+    """The loop's time, which is virtual here."""
+    return datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=asyncio.get_running_loop().time())
 
 
 class World:
@@ -36,7 +37,7 @@ class World:
     def __init__(self) -> None:
         self.store = MemoryStore()
         self.vault = Vault([VaultKey.new()])
-        self.trust = Trust(self.store, self.vault)
+        self.trust = Trust(self.store, self.vault, clock=clock)
         self.cache = Cache(self.store)
 
     async def node(self, name: str, authority: str, *, ready: bool = True) -> None:
@@ -57,7 +58,7 @@ class World:
 
     @contextlib.asynccontextmanager
     async def controllers(self) -> AsyncIterator[AuthorityController]:
-        self.trust = Trust(self.store, self.vault)
+        self.trust = Trust(self.store, self.vault, clock=clock)
         await self.trust.open()
         self.cache = Cache(self.store)
         standard(self.cache)
@@ -110,6 +111,22 @@ async def test_it_waits_for_the_last_node_and_manager_through_restarts() -> None
     async with world.controllers() as controller:  # when it is over
         await world.settle()
         assert controller.message == f"root {new}"
+    await world.store.close()
+
+
+async def test_the_old_root_is_kept_for_as_long_as_is_asked() -> None:
+    world = World()
+    async with world.controllers() as controller:
+        new = (await world.trust.rotate(timedelta(hours=2))).id
+        await world.node("a", new)
+        await asyncio.sleep(3600)
+        assert not world.replaced
+        assert "kept until 2026-01-01 02:00" in controller.message
+    async with world.controllers():
+        await asyncio.sleep(3500)
+        assert not world.replaced
+        await asyncio.sleep(200)
+        assert world.replaced
     await world.store.close()
 
 

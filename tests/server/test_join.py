@@ -466,7 +466,7 @@ async def test_nodes_are_asked_to_renew_while_the_root_is_replaced(
     async with as_node(server, member) as agent:
         await agent.open_session("a", SessionRequest())
         assert (await agent.heartbeat("a")).trust == server.authority.id
-        await admin.authority(rotate=True)
+        await admin.authority(rotate=True, keep=3600)
         item = server.cache.get(NODE, "", "a")
         assert item is not None
         ready = NodeStatus(
@@ -476,6 +476,8 @@ async def test_nodes_are_asked_to_renew_while_the_root_is_replaced(
         await server.put(Node(metadata=Metadata(name="a", uid=item.obj.metadata.uid), status=ready))
         assert (await agent.heartbeat("a")).renew
         now = await admin.authority()
+        assert now.keep_until is not None
+        assert now.keep_until - now.since == timedelta(hours=1)
         assert (now.moved, now.nodes, len(now.waiting)) == (0, 1, 1)
         reply = await agent.renew(new_request()[1])
         assert reply.trust.count("BEGIN CERTIFICATE") == 2
