@@ -15,6 +15,7 @@ from api.ctl.formats import to_yaml
 from api.ctl.output import Output
 from api.ctl.present import KindTable
 from api.ctl.resources import Target, targets
+from api.ctl.runs import run_lines
 from api.ctl.session import Session, verb
 from api.ctl.suggestions import kinds_then_names
 from api.ctl.table import Table, clean
@@ -23,7 +24,9 @@ from api.types.columns import (
     deleting,
     desired_replicas,
     field,
+    is_job,
     last_seen,
+    newest_run,
     node_status,
     size,
     text,
@@ -114,6 +117,9 @@ def _described(
     yield from _head(kind, obj, now)
     yield from _particulars(output, kind, obj, now)
     yield from _conditions(output, obj, now)
+    if kind is SERVICE and is_job(obj):
+        yield ""
+        yield from run_lines(output, obj, now)
     if kind in (SERVICE, NODE):
         yield ""
         yield from _tasks(output, kind, tasks)
@@ -173,7 +179,10 @@ def _service(obj: Document) -> Iterator[str]:
     wanted = desired_replicas(obj)
     running, updated = status.get("running") or 0, status.get("updated") or 0
     yield _line("Mode", text(obj, "spec", "mode", default="replicated"))
-    yield _line("Replicas", f"{running} running, {updated} up to date, {wanted} wanted")
+    if is_job(obj):
+        yield from _job(obj)
+    else:
+        yield _line("Replicas", f"{running} running, {updated} up to date, {wanted} wanted")
     yield _line("Revision", text(obj, "status", "revision"))
     yield from _update(obj)
     spec = {key: value for key, value in obj["spec"].items() if key not in ("mode", "replicas")}
@@ -188,6 +197,16 @@ def _update(obj: Document) -> Iterator[str]:
     since = f" since {update['since']}" if update.get("since") else ""
     yield _line("Update", f"{update.get('state')}{since}{failed}")
     yield _line("", update.get("message", ""))
+
+
+def _job(obj: Document) -> Iterator[str]:
+    run = newest_run(obj)
+    counts = [f"{run.get(key, 0)} {key}" for key in ("succeeded", "active", "failed")]
+    if run:
+        yield _line("Run", f"{run['number']}: {', '.join(counts)}, {run.get('wanted', 0)} wanted")
+    for label, key in (("Last time", "lastScheduleTime"), ("Next time", "nextScheduleTime")):
+        if time := field(obj, "status", "job", key):
+            yield _line(label, time)
 
 
 def _task(output: Output, obj: Document, now: datetime) -> Iterator[str]:

@@ -19,6 +19,7 @@ from api.ctl.output import Output
 from api.ctl.resources import Target
 from api.ctl.tasks import reasons
 from api.ctl.wanted import Wanted
+from api.types.columns import is_job
 from api.types.kinds import SERVICE, TASK
 from api.types.quantity import parse_duration
 
@@ -155,9 +156,11 @@ class Watched:
         self.met = self.wanted.met(obj)
         why = "" if self.met else self.wanted.hopeless(obj)
         if why:
-            raise CtlError(
-                f"{self.title}: {why}", f"ctl rollout status {self.target.name} says how far it is"
-            )
+            name = self.target.name
+            hint = f"ctl rollout status {name} says how far it is"
+            if is_job(self.obj or {}):
+                hint = f"ctl describe service {name} shows its tasks, ctl logs what they said"
+            raise CtlError(f"{self.title}: {why}", hint)
         if teller is not None and not self.met:
             teller.tell(self.title, self.why_not)
 

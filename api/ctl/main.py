@@ -24,7 +24,7 @@ _SECTIONS: dict[str, tuple[str, ...]] = {
     "Declare": ("apply", "diff", "delete", "create", "edit", "label", "annotate"),
     "See": ("status", "get", "describe", "events", "logs"),
     "Set up": ("init", "join", "token", "ca", "user"),
-    "Act": ("scale", "restart", "rollout", "exec", "wait", "node"),
+    "Act": ("scale", "restart", "rollout", "job", "exec", "wait", "node"),
     "Know": ("explain", "context", "completion", "version"),
 }
 _SHARED = {"label": "label", "annotate": "label"}  # verbs of one file, by their own names

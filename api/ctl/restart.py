@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @click.argument("what", nargs=-1, required=True, shell_complete=names_of("service"))
 @wait_options
 def command(session: Session, what: tuple[str, ...], wait: WaitOptions) -> None:
-    """Replace all tasks of services, as an update of the same content.
+    """Replace all tasks of services, as an update of the same content; run jobs again.
 
     \b
     ctl restart web worker
@@ -35,20 +35,24 @@ def command(session: Session, what: tuple[str, ...], wait: WaitOptions) -> None:
 
     async def work(client: Client) -> None:
         for target in wanted:
-            service = await client.get(SERVICE, namespace, target.name)
-            count = int(field(service, "spec", "template", "forceUpdate") or 0) + 1
-            # The version makes two restarts at once two restarts, or one conflict: never one.
-            version = service["metadata"]["resourceVersion"]
-            patch = {
-                "metadata": {"resourceVersion": version},
-                "spec": {"template": {"forceUpdate": count}},
-            }
-            await client.patch(SERVICE, namespace, target.name, patch)
+            await force(client, await client.get(SERVICE, namespace, target.name))
             session.output.data(f"service/{target.name} restarted")
         if wait.wait:
             await wait_until(session.output, client, wanted, namespace, IN_EFFECT, wait.timeout)
 
     session.run(work)
+
+
+async def force(client: Client, service: dict[str, Any]) -> None:
+    """New tasks for the same template."""
+    count = int(field(service, "spec", "template", "forceUpdate") or 0) + 1
+    metadata = service["metadata"]
+    # The version makes two restarts at once two restarts, or one conflict: never one.
+    patch = {
+        "metadata": {"resourceVersion": metadata["resourceVersion"]},
+        "spec": {"template": {"forceUpdate": count}},
+    }
+    await client.patch(SERVICE, metadata["namespace"], metadata["name"], patch)
 
 
 def parse(words: tuple[str, ...]) -> list[Target]:

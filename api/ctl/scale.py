@@ -12,6 +12,7 @@ from api.ctl.resources import Target, kind
 from api.ctl.session import Session, verb
 from api.ctl.suggestions import names_of
 from api.ctl.wanted import IN_EFFECT
+from api.types.columns import is_job
 from api.types.kinds import SERVICE
 
 if TYPE_CHECKING:
@@ -92,6 +93,13 @@ async def scale(
 ) -> None:
     service = await client.get(SERVICE, namespace, name)
     spec = service.get("spec", {})
+    if is_job(service):
+        raise CtlError(
+            f"service {namespace}/{name} is a {spec['mode']}, and has no replicas",
+            "spec.job.completions says how many tasks have to succeed, ctl edit changes it"
+            if spec["mode"] == "replicated-job"
+            else "placement constraints say which nodes it runs on",
+        )
     if spec.get("mode", "replicated") != "replicated":
         raise CtlError(
             f"service {namespace}/{name} is {spec['mode']}: it has a task on every suitable node",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from api.ctl import tasks as tasks_of
 from api.ctl.session import Session, verb
-from api.types.columns import condition, desired_replicas
+from api.types.columns import condition, desired_replicas, is_job, service_condition
 from api.types.kinds import NODE, SERVICE, TASK
 
 if TYPE_CHECKING:
@@ -31,9 +31,16 @@ async def _show(session: Session, client: Reads) -> None:
     services = (await client.list(SERVICE)).items
     tasks = (await client.list(TASK)).items
     components = await client.components()
-    problems = [*_of_parts(components), *_of_nodes(nodes), *_of_services(services, tasks)]
+    problems = [
+        *_of_parts(components),
+        *_of_nodes(nodes),
+        *_of_services(services, tasks),
+        *_of_jobs(services),
+    ]
 
     ready = sum(condition(node, "Ready").get("status") == "True" for node in nodes)
+    jobs = [each for each in services if is_job(each)]
+    services = [each for each in services if not is_job(each)]
     up = sum(condition(each, "Available").get("status") == "True" for each in services)
     states = Counter(task["status"].get("state", "New") for task in tasks)
     wanted = sum(desired_replicas(each) for each in services)
@@ -43,6 +50,7 @@ async def _show(session: Session, client: Reads) -> None:
             f"cluster    {client.server} ({version.get('gitVersion', '')})",
             f"nodes      {ready}/{len(nodes)} ready",
             f"services   {up}/{len(services)} available, {wanted} replicas wanted",
+            *_counted(jobs),
             f"tasks      {len(tasks)}{': ' + counted if counted else ''}",
             f"manager    {sum(_runs(each) for each in components)}/{len(components)} parts running",
         ]
@@ -76,11 +84,25 @@ def _of_nodes(nodes: list[Document]) -> list[str]:
     ]
 
 
+def _counted(jobs: list[Document]) -> list[str]:
+    states = Counter(service_condition(job) for job in jobs)
+    words = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
+    return [f"jobs       {len(jobs)}: {words}"] if jobs else []
+
+
+def _of_jobs(services: list[Document]) -> list[str]:
+    return [
+        f"job {each['metadata']['namespace']}/{each['metadata']['name']}: {_words(each, 'Failed')}"
+        for each in services
+        if is_job(each) and condition(each, "Failed").get("status") == "True"
+    ]
+
+
 def _of_services(services: list[Document], tasks: list[Document]) -> list[str]:
     waiting = tasks_of.reasons(tasks)
     problems = []
     for each in services:
-        if condition(each, "Available").get("status") == "True":
+        if is_job(each) or condition(each, "Available").get("status") == "True":
             continue
         metadata = each["metadata"]
         words = _words(each, "Available")

@@ -14,7 +14,7 @@ from typing import Any
 
 from api.ctl import jsonpath
 from api.ctl.errors import Usage
-from api.types.columns import condition, desired_replicas, field, text
+from api.types.columns import condition, desired_replicas, field, is_job, text
 from api.types.service import RESUME
 
 Document = dict[str, Any]
@@ -141,7 +141,10 @@ def rolled_back(obj: Document) -> bool:
 
 
 def halted(obj: Document | None) -> str:
-    """Why an update does not go on by itself; "" where it does, or nothing is known yet."""
+    """Why an update, or a job, does not go on by itself; "" where it does, or nothing is known."""
+    if obj is not None and is_job(obj):
+        failed = observed(obj) and _is(obj, "Failed", "True")
+        return f"the job failed: {condition(obj, 'Failed').get('message')}" if failed else ""
     update = field(obj or {}, "status", "update") or {}
     if obj is None or not update or not observed(obj):
         return ""
@@ -154,7 +157,8 @@ def halted(obj: Document | None) -> str:
 
 
 def up_to_date(obj: Document | None) -> bool:
-    """Whether what was applied is in effect: of a service, that all its tasks run as it says now.
+    """Whether what was applied is in effect: of a service, that all its tasks run as it says now;
+    of a job, that its run is complete, or waits for the time of its schedule.
 
     Other kinds are in effect when they are written.
     """
@@ -162,6 +166,9 @@ def up_to_date(obj: Document | None) -> bool:
         return False
     if obj.get("kind") != "Service":
         return True
+    if is_job(obj):
+        waits = bool(field(obj, "spec", "schedule")) and _is(obj, "Progressing", "False")
+        return observed(obj) and (waits or _is(obj, "Complete", "True"))
     status = obj.get("status") or {}
     wanted = desired_replicas(obj)
     return (
@@ -174,6 +181,10 @@ def up_to_date(obj: Document | None) -> bool:
     )
 
 
+def _is(obj: Document, kind: str, status: str) -> bool:
+    return condition(obj, kind).get("status") == status
+
+
 def progress(obj: Document | None) -> str:
     """How far a service is, for people who wait for it."""
     if obj is None:
@@ -182,6 +193,9 @@ def progress(obj: Document | None) -> str:
     wanted = desired_replicas(obj)
     if not observed(obj):
         return "waits for its controller"
+    if is_job(obj):
+        kind = "Failed" if _is(obj, "Failed", "True") else "Progressing"
+        return str(condition(obj, kind).get("message") or "not begun")
     words = f"{status.get('updated') or 0}/{wanted} running"
     for kind in ("Available", "Progressing"):
         item = condition(obj, kind)

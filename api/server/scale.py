@@ -45,6 +45,11 @@ def _scale(service: Document, revision: int) -> Document:
     spec = service.get("spec", {})
     if spec.get("mode", "replicated") != "replicated":
         title = status.title(SERVICE, given["namespace"], given["name"])
+        if spec["mode"] == "replicated-job":
+            raise status.bad_request(
+                f"{title} is a job, which has no replicas; spec.job.completions says how many of"
+                " its tasks have to succeed"
+            )
         raise status.bad_request(
             f"{title} is {spec['mode']}: it has a task on every node that fits, and no number of"
             " replicas"

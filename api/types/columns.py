@@ -133,8 +133,22 @@ def desired_replicas(service: Document) -> int:
     return int(field(service, "status", "replicas") or 0)
 
 
+def is_job(service: Document) -> bool:
+    return text(service, "spec", "mode").endswith("-job")
+
+
+def newest_run(job: Document) -> Document:
+    """The newest of a job's runs, empty where it has none on record."""
+    runs = field(job, "status", "job", "runs")
+    return runs[0] if isinstance(runs, Sequence) and runs else {}
+
+
 def _replicas(obj: Document, now: datetime) -> str:
     counts = f"{field(obj, 'status', 'running') or 0}/{desired_replicas(obj)}"
+    if is_job(obj):
+        run = newest_run(obj)
+        wanted = run.get("wanted", 0) if run else field(obj, "spec", "job", "completions") or 0
+        counts = f"{run.get('succeeded', 0)}/{wanted}"
     return f"{counts} deleting" if deleting(obj) else counts
 
 
@@ -149,7 +163,11 @@ def _port(port: Document) -> str:
 
 
 def service_condition(obj: Document) -> str:
-    """In one word: Available, or the reason why not."""
+    """In one word: Available, or the reason why not; of a job how it is or went."""
+    if is_job(obj):
+        if condition(obj, "Failed").get("status") == "True":
+            return "Failed"
+        return str(condition(obj, "Progressing").get("reason") or UNKNOWN)
     available = condition(obj, "Available")
     if not available:
         return UNKNOWN
@@ -305,7 +323,11 @@ COLUMNS: Final[Mapping[str, tuple[Column, ...]]] = {
     "Service": (
         _NAME,
         Column("MODE", lambda obj, now: text(obj, "spec", "mode", default="replicated")),
-        Column("REPLICAS", _replicas, description="Running tasks of wanted ones."),
+        Column(
+            "REPLICAS",
+            _replicas,
+            description="Running tasks of wanted ones; completions of a job's newest run.",
+        ),
         Column("IMAGE", lambda obj, now: text(obj, "spec", "template", "image"), shrinks=True),
         Column("PORTS", _ports, description="published:target/protocol; * is chosen by the node."),
         _AGE,

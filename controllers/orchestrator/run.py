@@ -169,7 +169,8 @@ class RunWork:
         if self.everywhere:
             return "", ""
         if run.failed > self._limit:
-            words = f"{run.failed} tasks failed, and job.backoffLimit is {self._limit}"
+            failed = "a task" if run.failed == 1 else f"{run.failed} tasks"
+            words = f"{failed} failed, and job.backoffLimit is {self._limit}"
             return "BackoffLimitExceeded", self._blamed(words)
         if self.spent:
             slot = self.slots[int(self.spent[0])]
