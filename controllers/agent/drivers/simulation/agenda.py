@@ -13,7 +13,9 @@ class Agenda:
     def __init__(self) -> None:
         self._heap: list[tuple[float, int, Callable[[], None]]] = []
         self._order = itertools.count()
-        self._timer: asyncio.TimerHandle | None = None
+        # Its time is kept beside it: what uvloop gives for a time that has passed knows none.
+        self._timer: asyncio.Handle | None = None
+        self._armed_for = 0.0
         self._epoch: datetime | None = None
 
     def now(self) -> float:
@@ -49,9 +51,10 @@ class Agenda:
     def _arm(self) -> None:
         when = self._heap[0][0]
         if self._timer is not None:
-            if self._timer.when() <= when and not self._timer.cancelled():
+            if self._armed_for <= when and not self._timer.cancelled():
                 return
             self._timer.cancel()
+        self._armed_for = when
         self._timer = asyncio.get_running_loop().call_at(when, self._due)
 
     def _due(self) -> None:
