@@ -290,8 +290,9 @@ class _OnlyMetadata(msgspec.Struct):
 
 def _with_warnings(response: web.Response, warnings: Iterable[str]) -> web.Response:
     for warning in warnings:
-        # ASCII within quotes, as the header's grammar has it
-        text = warning.encode("ascii", "replace").decode().replace("\\", "\\\\")
+        # Printable ASCII within quotes, as the header's grammar has it
+        text = "".join(c if c.isascii() and c.isprintable() else "?" for c in warning)
+        text = text.replace("\\", "\\\\")
         text = text.replace('"', '\\"')
         response.headers.add("Warning", f'299 - "{text}"')
     return response

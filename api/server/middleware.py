@@ -81,6 +81,7 @@ def limited(busy: Busy) -> Middleware:
 async def failures(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Whatever goes wrong is answered with a JSON Status."""
     try:
+        _require_oneself(request)
         return await handler(request)
     except Failure as error:
         failure = error
@@ -100,6 +101,15 @@ async def failures(request: web.Request, handler: Handler) -> web.StreamResponse
         said = quote(msgspec.json.encode(failure.status()))
         response.headers[STATUS_HEADER] = said[:_HEADER_BYTES]
     return response
+
+
+def _require_oneself(request: web.Request) -> None:
+    """`kubectl --as` must not be done in one's own name. Raises Failure 403."""
+    if any(name.lower().startswith("impersonate-") for name in request.headers):
+        raise status.forbidden(
+            "nobody may act as somebody else here; use a context of that user, see `ctl user"
+            " certificate`"
+        )
 
 
 def answer(failure: Failure) -> web.Response:

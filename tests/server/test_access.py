@@ -190,3 +190,11 @@ async def test_methods_that_make_no_sense_are_said_in_a_status(server: Running) 
     assert (answer.code, (await answer.json())["reason"]) == (405, "MethodNotAllowed")
     answer = await request(server, "PUT", "/apply")
     assert answer.code in (404, 405)
+
+
+async def test_nobody_acts_as_somebody_else(server: Running) -> None:
+    """What `kubectl --as` asks for must not be done with one's own rights."""
+    for name in ("Impersonate-User", "impersonate-group"):
+        answer = await request(server, "GET", "/services", headers={name: "visitor"})
+        assert answer.code == 403
+        assert "nobody may act as somebody else" in (await answer.json())["message"]

@@ -154,6 +154,15 @@ async def test_unknown_fields_are_left_out_with_a_warning(server: Running) -> No
     assert "replica" not in (await answer.json())["spec"].keys() - {"replicas"}
 
 
+async def test_a_warning_is_one_line_whatever_a_field_is_called(server: Running) -> None:
+    document = service()
+    document["spec"]['a"\r\nSet-Cookie: b\x00ü\\'] = 3
+    answer = await request(server, "POST", SERVICES + "?fieldValidation=Warn", json=document)
+    assert answer.code == 201
+    assert "Set-Cookie" not in answer.headers
+    assert answer.headers["Warning"].isascii()
+
+
 async def test_unknown_fields_are_left_out_in_silence(server: Running) -> None:
     path = SERVICES + "?fieldValidation=Ignore"
     answer = await request(server, "POST", path, json=mistaken())
