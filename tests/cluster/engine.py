@@ -7,12 +7,17 @@ Its directory must have a short path: a socket's path has 107 characters at most
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
-from tests.cluster.harness import GRACE, ROOT, until
+import pytest
+
+from tests.cluster.harness import GRACE, ROOT, Cluster, Document, until
 
 
 class Engine:
@@ -88,3 +93,36 @@ class Engine:
         for mount in sorted(mounts, reverse=True):
             if mount.startswith(f"{self.home}/"):
                 subprocess.run(["umount", "-l", mount], check=True)
+
+
+# For the tests of a file: an engine that they may stop, and a cluster on it.
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[Engine]:
+    it = Engine(Path(tempfile.mkdtemp(prefix="skep-engine-")))
+    try:
+        it.start()
+        it.build("busybox")
+        yield it
+    finally:
+        it.stop()
+        it.clear()
+        shutil.rmtree(it.home)
+
+
+@pytest.fixture(scope="module")
+def cluster(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    it = Cluster(tmp_path_factory.mktemp("cluster"), socket=engine.socket)
+    try:
+        it.start()
+        yield it
+    finally:
+        it.stop()
+
+
+def ready_condition(cluster: Cluster) -> Document:
+    """Of the cluster's node."""
+    node = cluster.find("node", cluster.node)
+    conditions = node["status"]["conditions"] if node else []
+    return next((each for each in conditions if each["type"] == "Ready"), {})

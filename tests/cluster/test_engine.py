@@ -2,46 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
-from tests.cluster.engine import Engine
-from tests.cluster.harness import Cluster, Document, service, until
+from tests.cluster.engine import Engine, cluster, engine, ready_condition
+from tests.cluster.harness import Cluster, service, until
+
+__all__ = ["cluster", "engine"]  # fixtures
 
 pytestmark = [pytest.mark.cluster, pytest.mark.engine, pytest.mark.etcd]
-
-
-@pytest.fixture(scope="module")
-def engine() -> Iterator[Engine]:
-    it = Engine(Path(tempfile.mkdtemp(prefix="skep-engine-")))
-    try:
-        it.start()
-        it.build("busybox")
-        yield it
-    finally:
-        it.stop()
-        it.clear()
-        shutil.rmtree(it.home)
-
-
-@pytest.fixture(scope="module")
-def cluster(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    it = Cluster(tmp_path_factory.mktemp("cluster"), socket=engine.socket)
-    try:
-        it.start()
-        yield it
-    finally:
-        it.stop()
-
-
-def condition(cluster: Cluster) -> Document:
-    node = cluster.find("node", cluster.node)
-    conditions = node["status"]["conditions"] if node else []
-    return next((each for each in conditions if each["type"] == "Ready"), {})
 
 
 def test_the_node_says_that_its_engine_is_down_and_is_back(
@@ -51,9 +19,9 @@ def test_the_node_says_that_its_engine_is_down_and_is_back(
     cluster.until_running("before", 3)
 
     engine.stop()
-    until(lambda: condition(cluster).get("status") == "False", "the node is not ready")
-    assert condition(cluster)["reason"] == "EngineDown"
-    assert condition(cluster)["message"]
+    until(lambda: ready_condition(cluster).get("status") == "False", "the node is not ready")
+    assert ready_condition(cluster)["reason"] == "EngineDown"
+    assert ready_condition(cluster)["message"]
     # Wanted meanwhile: it waits, and says for what.
     cluster.apply(service("meanwhile"))
 
@@ -76,7 +44,7 @@ def test_the_agent_starts_while_the_engine_is_down(cluster: Cluster, engine: Eng
     cluster.kill("agent")
     engine.stop()
     cluster.start_agent(wait=False)
-    until(lambda: condition(cluster).get("reason") == "EngineDown", "the node says why")
+    until(lambda: ready_condition(cluster).get("reason") == "EngineDown", "the node says why")
     engine.start()
     until(cluster.ready, "the node is ready")
     cluster.until_running("later", 2)

@@ -2,49 +2,20 @@
 
 from __future__ import annotations
 
-import shutil
 import signal
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.cluster.engine import Engine
-from tests.cluster.harness import Cluster, Document, service, until
+from tests.cluster.engine import Engine, cluster, engine, ready_condition
+from tests.cluster.harness import Cluster, service, until
+
+__all__ = ["cluster", "engine"]  # fixtures
 
 pytestmark = [pytest.mark.cluster, pytest.mark.engine, pytest.mark.etcd]
 
 REPLICAS = 5
-
-
-@pytest.fixture(scope="module")
-def engine() -> Iterator[Engine]:
-    it = Engine(Path(tempfile.mkdtemp(prefix="skep-engine-")))
-    try:
-        it.start()
-        it.build("busybox")
-        yield it
-    finally:
-        it.stop()
-        it.clear()
-        shutil.rmtree(it.home)
-
-
-@pytest.fixture(scope="module")
-def cluster(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    it = Cluster(tmp_path_factory.mktemp("cluster"), socket=engine.socket)
-    try:
-        it.start()
-        yield it
-    finally:
-        it.stop()
-
-
-def ready(cluster: Cluster) -> Document:
-    node = cluster.find("node", cluster.node)
-    conditions = node["status"]["conditions"] if node else []
-    return next((each for each in conditions if each["type"] == "Ready"), {})
 
 
 def alive(pids: dict[str, int]) -> set[str]:
@@ -67,8 +38,8 @@ def test_a_killed_engine(cluster: Cluster, engine: Engine, agent_too: bool) -> N
     assert len(before) == REPLICAS
 
     engine.stop(signal.SIGKILL)
-    until(lambda: ready(cluster).get("reason") == "EngineDown", "the node says why")
-    assert engine.socket in ready(cluster)["message"]
+    until(lambda: ready_condition(cluster).get("reason") == "EngineDown", "the node says why")
+    assert engine.socket in ready_condition(cluster)["message"]
     if agent_too:
         cluster.kill("agent")
         cluster.start_agent(wait=False)
@@ -102,8 +73,8 @@ def test_an_engine_that_hangs(cluster: Cluster, engine: Engine) -> None:
     before = cluster.pids()
     engine.pause()
     try:
-        until(lambda: ready(cluster).get("reason") == "EngineDown", "the node says why")
-        assert "too long to answer" in ready(cluster)["message"]
+        until(lambda: ready_condition(cluster).get("reason") == "EngineDown", "the node says why")
+        assert "too long to answer" in ready_condition(cluster)["message"]
         assert alive(before) == set(before)
     finally:
         engine.resume()
