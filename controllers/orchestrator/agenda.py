@@ -23,6 +23,7 @@ from api.types.quantity import parse_duration
 from api.types.service import Service
 
 CLOCK_CHECK = 60.0  # seconds: how often to look whether a clock jumped over a time
+MOST_RUNS = 100  # under way at a time: a job that hangs must not fill its status with them
 LEAST_DEADLINE = 5.0  # seconds: a busy manager is late by more than nothing
 
 _WRONG_CLOCK = timedelta(days=1)
@@ -42,6 +43,8 @@ def agenda(service: Service, job: JobStatus, revision: str, busy: bool, now: dat
     """`busy`: an earlier run is under way, or its tasks still stop. Raises ValueError for a
     schedule that can't be read."""
     schedule = service.spec.schedule
+    held = schedule is not None and busy and schedule.concurrency == "forbid"
+    held = held or sum(not run.over for run in job.runs) >= MOST_RUNS
     force = service.spec.template.force_update
     if schedule is None:
         found = Agenda(_unscheduled(job))
@@ -51,8 +54,8 @@ def agenda(service: Service, job: JobStatus, revision: str, busy: bool, now: dat
         if service.status.observed_generation == 0:
             # What a new service says is no request that came after it.
             job = msgspec.structs.replace(job, forced=force)
-        found = _scheduled(service, schedule, job, busy, now)
-        if force > job.forced and not (busy and schedule.concurrency == "forbid"):
+        found = _scheduled(service, schedule, job, held, now)
+        if force > job.forced and not held:
             found = Agenda(job, cause="Restart")  # what is due besides has its turn right after
     if found.cause:
         found.job = msgspec.structs.replace(
@@ -68,7 +71,7 @@ def _unscheduled(job: JobStatus) -> JobStatus:
 
 
 def _scheduled(
-    service: Service, schedule: Schedule, job: JobStatus, busy: bool, now: datetime
+    service: Service, schedule: Schedule, job: JobStatus, held: bool, now: datetime
 ) -> Agenda:
     times = cron(schedule.cron, schedule.time_zone)
     if schedule.suspend:
@@ -85,7 +88,7 @@ def _scheduled(
     left = _time_left(schedule, due, now)
     if left is not None and left < 0:
         found.missed = due
-    elif busy and schedule.concurrency == "forbid":
+    elif held:
         if left is not None:
             found.wait = min(left, found.wait or left)
         return found

@@ -74,17 +74,25 @@ class RunWork:
             groups.setdefault(task.spec.node if self.everywhere else task.spec.slot, []).append(
                 task
             )
-        self.slots = {key: self._sort(key, found) for key, found in groups.items()}
+        # Most slots of a big job are done with one task, and are only counted.
+        self.done: set[Key] = set()
+        self.slots: dict[Key, Slot] = {}
+        self.failed = 0
+        for key, found in groups.items():
+            if len(found) == 1 and found[0].status.state is TaskState.COMPLETE:
+                self.done.add(key)
+                self.failed += found[0].spec.restarts
+            else:
+                self._sort(key, found)
+        self.succeeded = len(self.done)
         self.active = sum(slot.active for slot in self.slots.values())
-        self.succeeded = sum(slot.done for slot in self.slots.values())
-        self.failed = sum(slot.failures for slot in self.slots.values())
-        self.spent = sorted(
-            str(slot.key) for slot in self.slots.values() if slot.why_final and not slot.done
-        )
+        self.spent = sorted(str(slot.key) for slot in self.slots.values() if slot.why_final)
 
-    def _sort(self, key: Key, tasks: list[Task]) -> Slot:
-        slot = Slot(key, newest=max(tasks, key=made))
+    def _sort(self, key: Key, tasks: list[Task]) -> None:
+        slot = self.slots[key] = Slot(key, newest=max(tasks, key=made))
         slot.done = any(task.status.state is TaskState.COMPLETE for task in tasks)
+        if slot.done:
+            self.done.add(key)
         going: list[Task] = []
         for task in tasks:
             if task.status.state in TERMINAL:
@@ -107,7 +115,7 @@ class RunWork:
         slot.keeper = going[0] if going else None
         slot.stop += going[1:]
         self._judge(slot, tasks)
-        return slot
+        self.failed += slot.failures
 
     def _judge(self, slot: Slot, tasks: list[Task]) -> None:
         """What follows from how its newest task ended."""
@@ -131,8 +139,8 @@ class RunWork:
         """The run with its counts as they are."""
         wanted = self._service.spec.job.completions
         if self.everywhere:
-            there = {key for key, slot in self.slots.items() if slot.done or slot.keeper}
-            wanted = len(there.union(self._eligible, self.spent))
+            there = {key for key, slot in self.slots.items() if slot.keeper is not None}
+            wanted = len(there.union(self.done, self._eligible, self.spent))
         return msgspec.structs.replace(
             self.run,
             wanted=wanted,
@@ -204,7 +212,8 @@ class RunWork:
         return sorted(
             node
             for node in self._eligible
-            if (slot := self.slots.get(node)) is None or not (slot.done or slot.why_final)
+            if node not in self.done
+            and ((slot := self.slots.get(node)) is None or not slot.why_final)
         )
 
     # What to do
@@ -251,8 +260,10 @@ class RunWork:
         for key in self._candidates():
             if room <= 0:
                 return
+            if key in self.done:
+                continue
             slot = self.slots.get(key) or Slot(key)
-            if slot.active or slot.done or slot.keeper is not None or slot.why_final:
+            if slot.active or slot.keeper is not None or slot.why_final:
                 continue
             if slot.again is not None and slot.again > now:
                 decision.look_again((slot.again - now).total_seconds())

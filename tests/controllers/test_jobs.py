@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import timedelta
 
+import pytest
+
 from api.types.job import JobPolicy, JobStatus, Schedule
 from api.types.kinds import NODE, SERVICE
 from api.types.meta import Object
 from api.types.service import RestartPolicy, Service
 from api.types.task import Task, TaskState
+from tests.controllers.faulty import Faulty
 from tests.controllers.world import EPOCH, World, a_world, node, service
 
 
@@ -91,6 +94,36 @@ async def test_two_managers_start_each_time_once() -> None:
         times = [run.scheduled_at for run in status(world).runs]
         assert times == [EPOCH + timedelta(minutes=minute) for minute in range(3, 0, -1)]
         assert {run.result for run in status(world).runs} == {"Complete"}
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_a_store_that_fails_by_chance_makes_each_run_once(seed: int) -> None:
+    async with a_world(
+        2, store=lambda inner: Faulty(inner, rate=0.25, seed=seed), managers=1 + seed % 2
+    ) as world:
+        world.behave = completes
+        await world.put(job(completions=4, parallelism=2))
+        await world.until(over(world, "Complete"), 3600)
+        await world.change(SERVICE, "web", forced)
+        await world.until(over(world, "Complete", runs=2), 3600)
+        await world.pause(60)
+        assert [run.number for run in status(world).runs] == [2, 1]
+        slots = sorted((task.spec.run, task.spec.slot) for task in world.tasks())
+        assert slots == [(run, slot) for run in (1, 2) for slot in (1, 2, 3, 4)]
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.011, 0.02, 0.05, 0.1, 0.2])
+async def test_a_manager_that_dies_anywhere_is_followed_by_one_that_goes_on(
+    seconds: float,
+) -> None:
+    async with a_world(2) as world:
+        world.behave = completes
+        await world.put(job(completions=6, parallelism=3))
+        for _ in range(3):
+            await world.pause(seconds)
+            await world.restart()
+        await world.until(over(world, "Complete"))
+        assert len(world.tasks()) == 6
 
 
 async def test_a_schedule_goes_on_after_the_manager_was_away() -> None:

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from api.types.cron import Cron
 from api.types.job import Schedule
+from api.types.task import TaskState
+from controllers.orchestrator.agenda import MOST_RUNS
 from tests.orchestrator.jobtoy import JobToy
 from tests.orchestrator.toy import EPOCH
 
@@ -92,6 +94,17 @@ def test_allow_runs_both() -> None:
     hold(toy)
     minutes(toy, 35)
     assert [run.active for run in toy.job.runs] == [1, 1, 1]
+
+
+def test_a_job_that_hangs_does_not_fill_its_status_with_runs() -> None:
+    toy = scheduled("* * * * *")
+    hold(toy)
+    minutes(toy, MOST_RUNS + 20)
+    assert len(toy.job.runs) == MOST_RUNS
+    for task in toy.of(1):
+        toy.end(task, TaskState.COMPLETE)
+    minutes(toy, 2)
+    assert toy.job.last_run == MOST_RUNS + 1
 
 
 def test_forbid_waits_and_makes_up_for_the_latest_time() -> None:

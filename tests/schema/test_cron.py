@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -76,6 +77,19 @@ def test_what_runs_every_half_hour_goes_by_the_time_that_passes() -> None:
 def test_an_unknown_time_zone_is_named(zone: str) -> None:
     with pytest.raises(ValueError, match="there is no time zone"):
         Cron("@daily", zone)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.text(alphabet="0123456789*/,-#LWSUNmonjan @?٣\n\t", max_size=24))
+def test_nothing_but_value_errors_comes_of_nonsense(text: str) -> None:
+    with contextlib.suppress(ValueError):
+        Cron(text).after(utc("2026-01-01T00:00"))
+    with contextlib.suppress(ValueError):
+        Cron(f"{text} 1 * * *").after(utc("2026-01-01T00:00"))
+    with contextlib.suppress(ValueError):
+        Cron(f"0 0 {text} 2 *").after(utc("2026-01-01T00:00"))
+    with contextlib.suppress(ValueError):
+        Cron(f"0 0 * * {text}").after(utc("2026-01-01T00:00"))
 
 
 def test_the_latest_time_is_found_however_long_ago() -> None:
