@@ -25,6 +25,7 @@ from api.store.keys import kind_prefix
 from api.types import codec
 from api.types.kinds import EVENT, TASK, Kind
 
+_UNREADABLE = "the continue token can't be read; begin the list anew"
 _PAGE = 500  # objects read from the store at once
 
 # A field whose value names an index, so that a selection by it need not look at everything.
@@ -73,7 +74,9 @@ def read_token(text: str) -> tuple[int, str]:
         raw = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
         token = msgspec.json.decode(raw, type=_Token)
     except (binascii.Error, ValueError, msgspec.MsgspecError):
-        raise bad_request("the continue token can't be read; begin the list anew") from None
+        raise bad_request(_UNREADABLE) from None
+    if token.revision <= 0:
+        raise bad_request(_UNREADABLE)
     return token.revision, token.after
 
 

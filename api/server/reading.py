@@ -57,14 +57,7 @@ class Reading:
         self, request: web.Request, target: Target, chosen: Selection, form: Form
     ) -> web.Response:
         """Raises Failure 400, 410; StoreError."""
-        token = request.query.get("continue", "")
-        revision, after = lists.read_token(token) if token else (0, "")
-        wanted = requests.revision(request)
-        if wanted and not token:
-            if request.query.get("resourceVersionMatch") == "Exact":
-                revision = wanted
-            else:
-                await self._resources.reached(wanted)
+        revision, after = await self._moment(request)
         query = lists.Query(
             target.kind,
             target.namespace,
@@ -76,6 +69,22 @@ class Reading:
         page = await lists.page(self._cache, self._store, query)
         body = page.body(target.kind, form, self._resources.now())
         return web.Response(body=body, content_type=JSON)
+
+    async def _moment(self, request: web.Request) -> tuple[int, str]:
+        """The revision to read at (0: now), and the key to go on after.
+
+        Raises Failure 400, and 410 for a revision that was never reached; StoreError.
+        """
+        match = request.query.get("resourceVersionMatch", "")
+        wanted = requests.revision(request)
+        if match not in ("", "Exact", "NotOlderThan"):
+            raise status.bad_request("resourceVersionMatch must be Exact or NotOlderThan")
+        if match and not request.query.get("resourceVersion"):
+            raise status.bad_request("resourceVersionMatch needs a resourceVersion")
+        token = request.query.get("continue", "")
+        revision, after = lists.read_token(token) if token else (wanted, "")
+        await self._resources.reached(revision)
+        return (revision if token or match == "Exact" else 0), after
 
     async def watch(
         self, request: web.Request, target: Target, chosen: Selection, form: Form

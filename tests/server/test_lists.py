@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Any
 
+import msgspec
 import pytest
 
 from api.client import Client
@@ -11,7 +13,7 @@ from api.types.event import Event, ObjectReference
 from api.types.kinds import CONFIG, EVENT, TASK
 from api.types.meta import Metadata
 from api.types.task import TaskState
-from tests.server.harness import Running, config, task
+from tests.server.harness import Running, config, secret, service, task
 from tests.server.raw import request
 
 
@@ -163,3 +165,45 @@ async def test_an_exact_version(server: Running, admin: Client) -> None:
 @pytest.mark.parametrize("query", [{"limit": "-1"}, {"limit": "x"}, {"resourceVersion": "x"}])
 async def test_numbers_that_are_none_are_refused(server: Running, query: dict[str, str]) -> None:
     assert (await request(server, "GET", "/configs", params=query)).code == 400
+
+
+async def test_a_version_that_was_never_reached(server: Running) -> None:
+    """It is told from a failure, whichever way it is asked for."""
+    token = base64.urlsafe_b64encode(b'[999999,"x"]').decode()
+    for query in (
+        "resourceVersion=999999",
+        "resourceVersion=999999&resourceVersionMatch=Exact",
+        "resourceVersion=999999&resourceVersionMatch=NotOlderThan",
+        f"continue={token}",
+    ):
+        answer = await request(server, "GET", f"/services?{query}")
+        assert (answer.code, (await answer.json())["reason"]) == (410, "Expired"), query
+
+
+async def test_what_makes_no_list(server: Running) -> None:
+    backwards = base64.urlsafe_b64encode(b'[-5,"x"]').decode()
+    for query in (
+        "resourceVersionMatch=Exact",
+        "resourceVersion=1&resourceVersionMatch=Roughly",
+        "continue=%21",
+        f"continue={backwards}",
+        "limit=-1",
+        "resourceVersion=x",
+    ):
+        assert (await request(server, "GET", f"/services?{query}")).code == 400, query
+
+
+async def test_a_token_leads_nowhere_else(server: Running) -> None:
+    """One that is made up shows no other kind, and no other namespace."""
+    aaa = {"apiVersion": "skep.dev/v1", "kind": "Namespace", "metadata": {"name": "aaa"}}
+    await request(server, "POST", "/namespaces", json=aaa)
+    await request(server, "POST", "/namespaces/aaa/services", json=service(namespace="aaa"))
+    await request(server, "POST", "/namespaces/default/secrets", json=secret())
+    now = server.cache.revision
+    for after in ("", "/", "/skep/v1/", "/skep/v1/services/", "/skep/v1/secrets/", "/skep/z"):
+        for revision in (now, now - 1):
+            token = base64.urlsafe_b64encode(msgspec.json.encode([revision, after])).decode()
+            path = f"/namespaces/default/services?continue={token}"
+            answer = await request(server, "GET", path)
+            assert answer.code == 200, answer.body
+            assert (await answer.json())["items"] == []
