@@ -40,6 +40,7 @@ from controllers.agent.drivers.contract import (
     Phase,
     Refused,
 )
+from controllers.agent.environment import informed
 from controllers.agent.files import Trouble
 from controllers.agent.materials import Materials
 from controllers.agent.reporter import Reporter
@@ -383,7 +384,7 @@ class Tasks:
             service=task.spec.service,
             slot=task.spec.slot,
             hostname=template.hostname or metadata.name,
-            template=template,
+            template=informed(template, task),
             files=self._materials.write(metadata.uid, metadata.namespace, template),
         )
 
