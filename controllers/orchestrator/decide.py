@@ -334,11 +334,10 @@ def _count(fleet: _Fleet, rollout: Rollout) -> None:
 
 
 def _finish(fleet: _Fleet, rollout: Rollout, course: Course, world: World) -> None:
-    """Whether the update is through: each slot runs what it should, or its failure is borne."""
+    """Whether the update is through: each slot runs what it should, or nobody waits for it."""
     census, decision = fleet.census, rollout.decision
-    borne = sum(slot.key in course.tolerated and not slot.up for slot in fleet.slots)
     through = (
-        census.updated + borne >= census.replicas
+        census.updated + rollout.idle >= census.replicas
         and census.running <= census.updated
         and not (census.leaving or rollout.proving)
         and not (decision.create or decision.update or decision.delete)

@@ -7,7 +7,8 @@ What must hold, whatever state the slots are found in:
   does not run yet or not for long enough, failed, or waits for the old one to stop. A revision
   that never runs therefore gets no further than that, and the rollout stands still by itself.
 - A running task is only stopped for the rollout while fewer than `parallelism` slots are down,
-  whatever they are down for. Slots whose failure is tolerated count for neither.
+  whatever they are down for. Slots whose failure is tolerated count for neither, nor do those
+  that have done their work and are not started again.
 - While it is held, no task is stopped for the rollout, and new slots get what the others had.
 - A slot that has to be replaced for another reason (its node is lost, it failed) while no share
   of the parallelism is free gets the revision that it had.
@@ -57,6 +58,7 @@ class Rollout:
         self._start_first = course.pace.start_first
         self._free = 0 if course.held else self._parallelism  # shares of the parallelism
         self._down = 0  # slots that don't run
+        self.idle = 0  # slots that don't run, which holds nobody up
         self.proving = 0  # slots whose new task runs, but not for long enough
         self.given_up: dict[str, str] = {}  # tasks that are not replaced, and why
         self.next_try: dict[str, Verdict] = {}  # tasks whose replacement waits
@@ -78,9 +80,11 @@ class Rollout:
         self._free -= sum(map(self._proves, young))
         for slot in slots:
             self._tidy(slot)
-            if slot.up or slot.key not in self._course.tolerated:
-                self._free -= self._under_way(slot)
-                self._down += not slot.up and not slot.fresh
+            if not slot.up and (slot.key in self._course.tolerated or self._done(slot)):
+                self.idle += 1
+                continue
+            self._free -= self._under_way(slot)
+            self._down += not slot.up and not slot.fresh
         for slot in slots:
             self._pair(slot)
             if slot.keeper is None:
@@ -128,6 +132,16 @@ class Rollout:
         if slot.outdated or slot.up:
             return False
         return bool(slot.stopping) or (last is not None and last.spec.revision == self.revision)
+
+    def _done(self, slot: Slot) -> bool:
+        """Whether it has done what it was wanted for, and is not started again."""
+        ended = slot.ended
+        return (
+            ended is not None
+            and ended.status.state is TaskState.COMPLETE
+            and ended.spec.revision == self.revision
+            and self._policy.condition != "any"
+        )
 
     def _proves(self, task: Task) -> bool:
         """Whether a running task is still watched; asks to look again when it won't be."""

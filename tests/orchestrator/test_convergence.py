@@ -18,7 +18,7 @@ happenings = st.lists(
     st.tuples(
         st.sampled_from(
             ["image", "scale", "lose", "return", "drain", "pause", "activate", "fail", "engine",
-             "delete node", "order", "hold", "resume", "move"]
+             "delete node", "order", "hold", "resume", "move", "lead"]
         ),
         st.integers(0, 5),
         st.integers(0, 8),  # steps until the next
@@ -50,6 +50,8 @@ def happen(toy: Toy, what: str, number: int) -> None:
         order = "start-first" if number % 2 else "stop-first"
         found = toy.service.spec.update
         toy.service.spec.update = msgspec.structs.replace(found, order=order, parallelism=number)
+    elif what == "lead":
+        toy.lead()
     elif what == "hold":
         toy.hold(True)
     elif what == "resume":

@@ -486,3 +486,44 @@ def test_a_rollback_ends_in_the_old_revision(
     toy.converge(1000)
     assert toy.state == "rollback_completed"
     assert revisions(toy) == [first] * replicas
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seeds, st.integers(1, 6), st.integers(1, 3), shares,
+    st.sampled_from(["pause", "rollback", "continue"]), st.lists(st.integers(0, 40), max_size=5),
+)  # fmt: skip
+def test_whoever_leads_goes_on_where_it_was_left(
+    seed: int, replicas: int, parallelism: int, share: float, action: str, changes: list[int]
+) -> None:  # fmt: skip
+    toy = settled(replicas, seed=seed, parallelism=parallelism, failure_action=action, monitor="3s")
+    toy.service.spec.rollback = UpdatePolicy(parallelism=parallelism)
+    first = toy.revision
+    bad = toy.image("web:bad")
+    toy.bad.add(bad)
+    for step in range(150):
+        if step in changes:
+            toy.lead()
+        toy.step(share=share)
+        assert action == "continue" or toy.slots_up() >= replicas - parallelism
+    run(toy, 200)
+    expected = {"pause": "paused", "rollback": "rollback_completed", "continue": "completed"}
+    assert toy.state == expected[action]
+    if action == "rollback":
+        assert revisions(toy) == [first] * replicas
+    if action == "pause":
+        assert set(revisions(toy)) <= {first}
+
+
+def test_a_service_whose_tasks_come_to_an_end_is_updated_too() -> None:
+    policy = RestartPolicy(condition="on-failure")
+    toy = Toy(service(3, restart=policy))
+    toy.converge()
+    new = toy.image("web:2")
+    for _ in range(100):
+        toy.step()
+        for task in toy.running():
+            if task.spec.revision == new:
+                toy.set_state(task.metadata.name, TaskState.COMPLETE)
+    assert toy.state == "completed"
+    assert toy.running() == []

@@ -220,6 +220,18 @@ class Toy:
         self.service.spec.replicas = replicas
         self.service.metadata.generation += 1
 
+    def lead(self) -> None:
+        """Another manager decides from now on: it has seen nothing of what was before."""
+        self.observed = Observed()
+        for task in self.tasks.values():
+            if task.status.state is TaskState.RUNNING and task.status.since is not None:
+                self.observed.running[task.metadata.uid] = task.status.since
+            if task.live and not task.wanted:
+                self.observed.told[task.metadata.uid] = self.now
+        for name, found in self.nodes.items():
+            if found.spec.availability == "drain":
+                self.observed.draining[name] = self.now
+
     def hold(self, paused: bool) -> None:
         self.service.spec.paused = paused
         self.service.metadata.generation += 1
