@@ -1,6 +1,7 @@
 """`ctl describe`: one object in full, for a person: what it is, what it does, what happened.
 
-A service comes with its tasks, the failed ones' reasons included; every object with its events.
+A service comes with its tasks, the failed ones' reasons included, and with the last that one
+printed where they fail again and again; every object with its events.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from api.ctl import lastwords
 from api.ctl.formats import to_yaml
 from api.ctl.output import Output
 from api.ctl.present import KindTable
@@ -34,7 +36,7 @@ from api.types.columns import (
 from api.types.kinds import EVENT, NODE, SERVICE, TASK, Kind
 
 if TYPE_CHECKING:
-    from api.ctl.reader import Reads
+    from api.ctl.reader import Reader, Reads
 
 Document = dict[str, Any]
 
@@ -59,7 +61,7 @@ def command(session: Session, what: tuple[str, ...], selector: str) -> None:
 
 
 async def describe(
-    output: Output, client: Reads, wanted: Sequence[Target], namespace: str, labels: str
+    output: Output, client: Reader, wanted: Sequence[Target], namespace: str, labels: str
 ) -> None:
     first = True
     for target in wanted:
@@ -70,6 +72,10 @@ async def describe(
             related = await _related(client, target.kind, obj)
             events = await _events(client, target.kind, obj)
             output.lines(_described(output, target.kind, obj, related, events))
+            task = lastwords.failed(target.kind, obj, related)
+            if task is not None:
+                output.data()
+                output.lines(lastwords.told(client, task))
     if first:
         output.note(f"there are no {' or '.join(t.kind.plural for t in wanted)} to describe")
 

@@ -7,6 +7,7 @@ requests block; the methods are coroutines only to be used where a `Client` is.
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import ssl
 import time
@@ -35,7 +36,7 @@ from api.rest import (
     refusal,
 )
 from api.types.join import RENEW_HEADER
-from api.types.kinds import Kind
+from api.types.kinds import TASK, Kind
 
 _ANSWER_SECONDS = 30.0
 _WAIT = 0.2  # seconds between tries
@@ -127,6 +128,12 @@ class Reader:
     async def components(self) -> Sequence[Document]:
         items: Sequence[Document] = self.ask(f"{BASE}/components")["items"]
         return items
+
+    def tail(self, namespace: str, task: str, lines: int, *, seconds: float) -> bytes:
+        """The last lines of a task's output, from its node, within `seconds` or not at all."""
+        quick = Reader([self.server], self._tls, seconds=seconds)
+        with contextlib.closing(quick):
+            return quick._once(f"{object_path(TASK, namespace, task)}/log?tail={lines}")
 
     async def version(self) -> Document:
         document: Document = self.ask("/version")

@@ -21,7 +21,7 @@ from api.ctl.output import Output
 if TYPE_CHECKING:
     from api.client import Client
     from api.context import Context
-    from api.ctl.reader import Reader, Reads
+    from api.ctl.reader import Reader
     from api.rest import ApiError
 
 T = TypeVar("T")
@@ -70,7 +70,7 @@ class Session:
 
         return self._translated(lambda: asyncio.run(with_client()))
 
-    def read(self, work: Callable[[Reads], Coroutine[None, None, T]], **limits: float) -> T:
+    def read(self, work: Callable[[Reader], Coroutine[None, None, T]], **limits: float) -> T:
         """Do `work`, which only reads, and is done then; sooner than `run`. Raises CtlError."""
 
         def with_reader() -> T:

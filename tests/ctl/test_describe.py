@@ -111,3 +111,19 @@ def test_events_are_followed(ctl: Ctl) -> None:
         assert "/web" in process.stdout.readline()
         process.send_signal(signal.SIGINT)
         assert process.wait(10) == 130
+
+
+def test_what_a_crashing_service_printed_last_and_when_it_is_tried_again(ctl: Ctl) -> None:
+    wish = service("web", "echo no license found; exit 3")
+    ctl("apply", "-f", "-", stdin=text(wish))
+    until(lambda: "CrashLoop" in ctl("get", "services", "-o", "wide").out, "it is seen", 20)
+    waits = "5 in a row ended so, the next try is at 20"  # for eight seconds
+    until(lambda: waits in ctl("describe", "service", "web").out, "it waits", 30)
+    shown = ctl.program("describe", "service", "web")
+    assert waits in shown.out
+    assert shown.lines[-1] == "  no license found"
+    name = shown.lines[-2].removeprefix("Last output of ").removesuffix(":")
+    assert name.startswith("web-1-")
+    task = ctl("describe", "task", name)
+    assert task.lines[-2:] == [f"Last output of {name}:", "  no license found"]
+    assert "Exit code:     3" in task.lines
