@@ -1,4 +1,4 @@
-"""`ctl create`: namespaces, secrets and configs from a command line.
+"""`ctl create`: namespaces, secrets, configs and jobs from a command line.
 
 A secret's value is never printed, neither here nor by any other verb.
 """
@@ -16,7 +16,7 @@ from api.ctl.output import Output
 from api.ctl.payload import Sources, encoded, gather, texts
 from api.ctl.resources import pairs
 from api.ctl.session import Session, verb
-from api.types.kinds import CONFIG, NAMESPACE, SECRET, Kind
+from api.types.kinds import CONFIG, NAMESPACE, SECRET, SERVICE, Kind
 from api.types.meta import API_VERSION
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ Document = dict[str, Any]
 
 @click.group("create")
 def command() -> None:
-    """Make a namespace, a secret or a config.
+    """Make a namespace, a secret, a config or a job.
 
     Everything else is made with `ctl apply -f FILE`.
     """
@@ -164,7 +164,47 @@ def config(
     _create(session, CONFIG, document, dry_run, replace)
 
 
-for _command in (namespace, secret, config):
+@verb("job")
+@click.argument("name")
+@click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[-- COMMAND...]")
+@click.option("--image", required=True, help="What its containers are made of.")
+@click.option("--completions", type=int, default=1, show_default=True, help="Tasks to succeed.")
+@click.option("--parallelism", type=int, default=0, help="Tasks at a time; 0: all.")
+@click.option("--global", "everywhere", is_flag=True, help="Instead: once on every node.")
+@click.option("--schedule", default="", metavar="CRON", help="When to run it, again and again.")
+@click.option("--time-zone", default="UTC", show_default=True, help="Of the schedule.")
+@_shared
+def job(
+    session: Session,
+    name: str,
+    words: tuple[str, ...],
+    image: str,
+    completions: int,
+    parallelism: int,
+    everywhere: bool,
+    schedule: str,
+    time_zone: str,
+    labels: tuple[str, ...],
+    dry_run: bool,
+) -> None:
+    """Make a job: a service that runs to its end.
+
+    \b
+    ctl create job migrate --image shop:2 -- /app/migrate --all
+    ctl create job backup --image backup:1 --schedule "30 2 * * *" --time-zone Europe/Berlin
+    """
+    document = _document(SERVICE, name, session.namespace, labels)
+    document["spec"] = {
+        "mode": "global-job" if everywhere else "replicated-job",
+        "template": {"image": image} | ({"command": list(words)} if words else {}),
+        "job": {"completions": completions, "parallelism": parallelism},
+    }
+    if schedule:
+        document["spec"]["schedule"] = {"cron": schedule, "timeZone": time_zone}
+    _create(session, SERVICE, document, dry_run, replace=False)
+
+
+for _command in (namespace, secret, config, job):
     command.add_command(_command)
 
 
@@ -198,7 +238,7 @@ def _create(session: Session, kind: Kind, document: Document, dry_run: bool, rep
                 result = "configured" if changed else "unchanged"
                 session.output.data(f"{title} {result}{trial}")
                 return
-            hint = "" if kind is NAMESPACE else "--replace makes these its keys"
+            hint = "--replace makes these its keys" if kind in (SECRET, CONFIG) else ""
             raise Conflict(f"{title} exists already", hint) from None
         session.output.data(f"{title} created{trial}")
 

@@ -24,7 +24,15 @@ from api.ctl.session import Session, verb
 from api.ctl.suggestions import names_of
 from api.ctl.table import Table, clean
 from api.ctl.wanted import IN_EFFECT, observed
-from api.types.columns import age, desired_replicas, field, text
+from api.types.columns import (
+    age,
+    condition,
+    desired_replicas,
+    field,
+    is_job,
+    service_condition,
+    text,
+)
 from api.types.kinds import REVISION, SERVICE
 from api.types.service import RESUME, UNDONE_TO
 
@@ -310,6 +318,11 @@ def _status(service: Document, kept: Mapping[str, Document], *, first: bool) -> 
     update = field(service, "status", "update") or {}
     current = text(service, "status", "revision")
     yield f"Service:   {service['metadata']['name']}"
+    if is_job(service):
+        yield f"State:     {service_condition(service)}"
+        yield f"Revision:  {_titled(current, kept)}"
+        yield f"Progress:  {clean(str(condition(service, 'Progressing').get('message') or ''))}"
+        return
     if not update:
         yield "State:     never updated"
         yield f"Revision:  {_titled(current, kept)}"

@@ -76,6 +76,23 @@ def test_a_schedule_is_seen_suspended_and_resumed(ctl: Ctl) -> None:
     assert ctl("get", "services").rows[1][2] == "1/1"
 
 
+def test_a_job_is_made_from_a_command_line(ctl: Ctl) -> None:
+    made = ctl(
+        "create", "job", "quick", "--image", "busybox", "--completions", "2", "--",
+        "sh", "-c", "echo -n hi",
+    )  # fmt: skip
+    assert made.out == "service/quick created\n"
+    ctl("wait", "service/quick", "--for=condition=Complete", "--timeout=30s")
+    assert ctl("get", "services").rows[1][2] == "2/2"
+    assert "State:     Complete" in ctl("rollout", "status", "quick").out
+    refused = ctl(
+        "create", "job", "never", "--image", "busybox", "--schedule", "30 25 * * *", code=None
+    )
+    assert refused.code != 0
+    assert "spec.schedule.cron: the field for hour can't be read" in refused.err
+    assert "exists already" in ctl("create", "job", "quick", "--image", "busybox", code=5).err
+
+
 def test_what_is_no_job_is_told_so(ctl: Ctl) -> None:
     ctl("apply", "-f", "-", stdin=text(service("web"), job("once", "echo done")))
     assert "is no job: its mode is replicated" in ctl("job", "run", "web", code=1).err
