@@ -35,6 +35,11 @@ def test_a_run_never_does_too_much_and_does_not_give_up_early(
             break
         if toy.chance.random() < 0.1:
             toy.another_manager()
+        if toy.chance.random() < 0.1:
+            # Its tasks stop, and are started elsewhere when they have. One node stays.
+            toy.availability(
+                toy.chance.choice(["n1", "n2"]), toy.chance.choice(["drain", "active"])
+            )
     assert still == 40, toy.job
     assert len(toy.job.runs) == 1
     done = [task.spec.slot for task in toy.of(1, TaskState.COMPLETE)]
