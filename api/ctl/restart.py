@@ -19,6 +19,8 @@ from api.types.kinds import SERVICE
 if TYPE_CHECKING:
     from api.client import Client
 
+_TRIES = 10
+
 
 @verb("restart")
 @click.argument("what", nargs=-1, required=True, shell_complete=names_of("service"))
@@ -44,15 +46,27 @@ def command(session: Session, what: tuple[str, ...], wait: WaitOptions) -> None:
 
 
 async def force(client: Client, service: dict[str, Any]) -> None:
-    """New tasks for the same template."""
-    count = int(field(service, "spec", "template", "forceUpdate") or 0) + 1
-    metadata = service["metadata"]
-    # The version makes two restarts at once two restarts, or one conflict: never one.
-    patch = {
-        "metadata": {"resourceVersion": metadata["resourceVersion"]},
-        "spec": {"template": {"forceUpdate": count}},
-    }
-    await client.patch(SERVICE, metadata["namespace"], metadata["name"], patch)
+    """New tasks for the same template.
+
+    The version makes two restarts at once two restarts, never one. But the status of a service
+    that starts or updates is written all the time, so what was read is read again. Raises ApiError.
+    """
+    from api.rest import ApiError
+
+    namespace, name = service["metadata"]["namespace"], service["metadata"]["name"]
+    for left in reversed(range(_TRIES)):
+        count = int(field(service, "spec", "template", "forceUpdate") or 0) + 1
+        patch = {
+            "metadata": {"resourceVersion": service["metadata"]["resourceVersion"]},
+            "spec": {"template": {"forceUpdate": count}},
+        }
+        try:
+            await client.patch(SERVICE, namespace, name, patch)
+            return
+        except ApiError as error:
+            if error.reason != "Conflict" or not left:
+                raise
+        service = await client.get(SERVICE, namespace, name)
 
 
 def parse(words: tuple[str, ...]) -> list[Target]:
