@@ -35,6 +35,7 @@ class Census(msgspec.Struct):
     replicas: int = 0
     running: int = 0
     updated: int = 0
+    out_of_reach: int = 0  # running, not updated, on nodes that take no task now
     leaving: int = 0  # told to stop, not over
     problem: str = ""  # the words of one task, the most telling
     gave_up: str = ""  # why a slot will not run again by itself

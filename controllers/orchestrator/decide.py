@@ -297,7 +297,9 @@ def _everywhere(fleet: _Fleet, rollout: Rollout, suitable: set[str], untouched: 
             up = any(map(runs, slot.current)) or any(map(runs, slot.outdated))
             census.replicas += up
             census.running += up
-            census.updated += any(map(runs, slot.current))
+            current = any(map(runs, slot.current))
+            census.updated += current
+            census.out_of_reach += up and not current
         else:
             census.leaving += _remove(slot, rollout)
     fleet.slots = slots
@@ -337,8 +339,8 @@ def _finish(fleet: _Fleet, rollout: Rollout, course: Course, world: World) -> No
     """Whether the update is through: each slot runs what it should, or nobody waits for it."""
     census, decision = fleet.census, rollout.decision
     through = (
-        census.updated + rollout.idle >= census.replicas
-        and census.running <= census.updated
+        census.updated + census.out_of_reach + rollout.idle >= census.replicas
+        and census.running <= census.updated + census.out_of_reach
         and not (census.leaving or rollout.proving)
         and not (decision.create or decision.update or decision.delete)
     )

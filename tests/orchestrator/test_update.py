@@ -244,6 +244,19 @@ def test_no_progress_within_the_deadline_is_a_failure() -> None:
     assert "no progress for 60 s" in progressing(toy)[2]
 
 
+def test_a_node_that_takes_no_task_keeps_no_update_of_a_global_service_from_its_end() -> None:
+    toy = Toy(service(mode="global", update=UpdatePolicy(deadline="60s", monitor="0s")))
+    toy.converge()
+    toy.availability("n1", "pause")
+    new = toy.image("web:2")
+    toy.converge()
+    assert toy.state == "completed"
+    assert revisions(toy).count(new) == 2
+    toy.availability("n1", "active")
+    toy.converge()
+    assert revisions(toy) == [new] * 3
+
+
 # Rollback
 
 
