@@ -10,6 +10,7 @@ import pytest
 from kubernetes import client, config, dynamic
 from kubernetes.client.exceptions import ApiException
 from kubernetes.stream import stream
+from kubernetes.watch import Watch
 
 from tests.cluster.harness import Cluster
 from tests.kubectl.harness import Kubectl, service
@@ -22,6 +23,7 @@ def api(kubectl: Kubectl) -> Iterator[client.ApiClient]:
     make: Any = config.new_client_from_config
     with make(str(kubectl.config)) as made:
         yield made
+        made.rest_client.pool_manager.clear()  # or its connections stay open
 
 
 @pytest.fixture(scope="module")
@@ -59,13 +61,16 @@ def test_services_are_watched(services: Any) -> None:
     seen: list[tuple[str, str]] = []
     begun = threading.Event()
 
+    make: Any = Watch
+    watcher = make()
+
     def watch() -> None:
-        for event in services.watch(namespace="default", timeout=WATCHED):
+        for event in services.watch(namespace="default", timeout=WATCHED, watcher=watcher):
             if event["object"].metadata.name == "watched":
                 seen.append((event["type"], str(event["object"].spec.replicas)))
                 begun.set()
                 if event["type"] == "DELETED":
-                    return
+                    watcher.stop()
 
     services.create(body=service("watched", replicas=0), namespace="default")
     watching = threading.Thread(target=watch)
@@ -91,7 +96,7 @@ def test_pods_are_listed_read_and_entered(api: client.ApiClient, cluster: Cluste
     (pod,) = listed.items
     assert pod.status.phase == "Running"
     assert core.read_namespaced_pod_log(pod.metadata.name, "default") == "hello\n"
-    said = stream(
+    process = stream(
         core.connect_get_namespaced_pod_exec,
         pod.metadata.name,
         "default",
@@ -100,5 +105,10 @@ def test_pods_are_listed_read_and_entered(api: client.ApiClient, cluster: Cluste
         stderr=True,
         stdin=False,
         tty=False,
+        _preload_content=False,  # so that its socket can be closed
     )
+    process.run_forever(timeout=WATCHED)
+    said = process.read_all()
+    process.close()
+    process.sock.shutdown()
     assert said == "hi\n"
