@@ -247,6 +247,9 @@ def _container(container: Mapping[str, Any]) -> Iterator[str]:
         yield _line("Exit code", f"{container['exitCode']}{oom}")
     if container.get("health"):
         yield _line("Health", container["health"])
+    for number, failure in enumerate(container.get("checkFailures") or ()):
+        words = f"{failure['at']} {failure['check']}: {failure.get('output', '')}"
+        yield _line("" if number else "Failed checks", " ".join(words.split()))
 
 
 def _node(output: Output, obj: Document) -> Iterator[str]:

@@ -123,6 +123,8 @@ def _template(template: dict[str, Any], path: Path) -> Iterator[Problem]:
     yield from _ports(template, (*path, "ports"))
     yield from _resources(_block(template, "resources"), (*path, "resources"))
     yield from _healthcheck(_block(template, "healthcheck"), (*path, "healthcheck"))
+    if "readiness" in template:
+        yield from _readiness(template["readiness"], (*path, "readiness"))
 
 
 def _constraints(placement: dict[str, Any], path: Path) -> Iterator[Problem]:
@@ -247,14 +249,29 @@ def _resources(resources: dict[str, Any], path: Path) -> Iterator[Problem]:
             yield Problem((*path, "reservations", name), message, hint)
 
 
+def _readiness(check: object, path: Path) -> Iterator[Problem]:
+    if not isinstance(check, dict):
+        return
+    if not any(check.get(way) for way in _WAYS):
+        message = "says nothing to check"
+        yield Problem(path, message, "give one of command, http and tcp", Code.REQUIRED)
+    yield from _healthcheck(check, path)
+
+
+_WAYS = ("command", "http", "tcp")
+
+
 def _healthcheck(check: dict[str, Any], path: Path) -> Iterator[Problem]:
+    ways = [way for way in _WAYS if check.get(way)]
+    for way in ways if check.get("disable") is True else ():
+        message = f"the check is disabled, so it has no {way}"
+        yield Problem((*path, way), message, f"remove disable, or the {way}", Code.FORBIDDEN)
+    for way in ways[1:]:
+        message = f"there is {ways[0]} already, and a check is one thing"
+        yield Problem((*path, way), message, f"keep one of {' and '.join(ways)}", Code.FORBIDDEN)
     command = check.get("command")
     if not isinstance(command, list) or not command:
         return
-    if check.get("disable") is True:
-        message = "the check is disabled, so it has no command"
-        hint = "remove disable, or the command"
-        yield Problem((*path, "command"), message, hint, Code.FORBIDDEN)
     if command[0] in ("CMD", "CMD-SHELL", "NONE"):
         hint = {
             "CMD": "leave it out: the program comes first",

@@ -61,18 +61,26 @@ class PublishedPort(Struct, kw_only=True):
     protocol: str = "tcp"
 
 
+class CheckFailure(Struct, kw_only=True):
+    check: str  # health | readiness
+    at: datetime
+    output: str = ""
+
+
 class ContainerStatus(Struct, kw_only=True):
     id: str = ""
     pid: int = 0
     exit_code: int | None = None
     oom_killed: bool = False
     health: str = ""  # "" | starting | healthy | unhealthy
+    check_failures: list[CheckFailure] = []  # the last ones, the newest last
 
 
 class TaskStatus(Struct, kw_only=True):
     state: TaskState = TaskState.NEW
     message: str = ""  # for people: what it is doing, or why it can't
     error: str = ""  # what went wrong, in words; kept in history
+    ready: bool = False  # whether it gets traffic: it runs, and its checks pass
     since: datetime | None = None  # when `state` was reached, on the reporter's clock
     started_at: datetime | None = None
     finished_at: datetime | None = None

@@ -62,16 +62,46 @@ class Resources(Struct, kw_only=True):
     limits: Limits = msgspec.field(default_factory=Limits)
 
 
+class HttpCheck(Struct, kw_only=True):
+    """A GET to the container's address, by the agent."""
+
+    port: int
+    path: str = "/"
+    scheme: str = "http"  # http | https, whose certificate is not verified
+    expected_status: int = 0  # 0: 200 to 399
+
+
+class TcpCheck(Struct, kw_only=True):
+    """A connection to the container's address, by the agent."""
+
+    port: int
+
+
 class Healthcheck(Struct, kw_only=True):
     """Defaults are the Engine's: they fill each field that is not given."""
 
-    command: list[str] = []  # empty: the image's own check, if it has one
+    command: list[str] = []  # with no other: the image's own check, if it has one
+    http: HttpCheck | None = None
+    tcp: TcpCheck | None = None
     disable: bool = False
     interval: str = "30s"
     timeout: str = "30s"
     retries: int = 3
     start_period: str = "0s"
     start_interval: str = "5s"
+
+
+class Readiness(Struct, kw_only=True):
+    """One of command, http and tcp. It never fails a task: it only says who gets traffic."""
+
+    command: list[str] = []
+    http: HttpCheck | None = None
+    tcp: TcpCheck | None = None
+    interval: str = "10s"
+    timeout: str = "5s"
+    retries: int = 3
+    start_period: str = "0s"
+    start_interval: str = "1s"
 
 
 class Capabilities(Struct, kw_only=True):
@@ -103,6 +133,7 @@ class TaskTemplate(Struct, kw_only=True):
     mounts: list[Mount] = []
     resources: Resources = msgspec.field(default_factory=Resources)
     healthcheck: Healthcheck | None = None
+    readiness: Readiness | None = None
     stop_signal: str = ""  # empty: the image's, else SIGTERM
     stop_grace_period: str = "10s"
     ports: list[Port] = []

@@ -48,6 +48,8 @@ class Sight(msgspec.Struct, frozen=True, kw_only=True):
     container: Container | None
     waits_for: str = ""  # what it can't be made without, and which is not here
     failure: Failure | None = None
+    ready: bool = True  # its readiness check passes, or it has none
+    unready: str = ""  # what the last failed readiness check said
     grace: float = 10.0  # seconds
     memory_limit: str = ""  # as the user wrote it
 
@@ -95,6 +97,11 @@ def _runs(sight: Sight, container: Container | None) -> Step:
         if status.state is TaskState.RUNNING:  # somebody restarted its container
             return Step(Do.NOTHING, status.state, "waiting for its health check")
         return Step(Do.NOTHING, TaskState.STARTING, "waiting for its health check")
+    if not sight.ready:
+        said = f": {sight.unready}" if sight.unready else ""
+        if status.state is TaskState.RUNNING:
+            return Step(Do.NOTHING, status.state, f"not ready, gets no traffic{said}")
+        return Step(Do.NOTHING, TaskState.STARTING, f"waiting for its readiness check{said}")
     return Step(Do.NOTHING, TaskState.RUNNING)
 
 
@@ -131,6 +138,17 @@ def _shut_down(sight: Sight) -> Step:
     elif container.exit_code:
         message = f"stopped; {exit_words(container, sight.memory_limit)}"
     return Step(Do.NOTHING, TaskState.SHUTDOWN, message, sight.status.error)
+
+
+def _gets_traffic(step: Step, sight: Sight) -> bool:
+    container = sight.container
+    return (
+        step.state is TaskState.RUNNING
+        and step.do is Do.NOTHING
+        and sight.ready
+        and container is not None
+        and container.health in ("", "healthy")
+    )
 
 
 def _at_least(status: TaskStatus, state: TaskState) -> TaskState:
@@ -172,6 +190,8 @@ def status_of(step: Step, sight: Sight, now: datetime) -> TaskStatus:
             exit_code=container.exit_code,
             oom_killed=container.oom_killed,
             health=container.health,
+            check_failures=container.check_failures
+            or (seen.check_failures if seen is not None and seen.id == container.id else []),
         )
         started = container.started_at or started
         finished = container.finished_at
@@ -182,6 +202,7 @@ def status_of(step: Step, sight: Sight, now: datetime) -> TaskStatus:
         state=step.state,
         message=step.message,
         error=step.error,
+        ready=_gets_traffic(step, sight),
         since=old.since if old.state == step.state and old.since is not None else now,
         started_at=started,
         finished_at=finished,

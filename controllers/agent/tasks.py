@@ -29,6 +29,7 @@ from api.types.assignment import COMPLETE, Assignments, StatusReport
 from api.types.quantity import parse_duration
 from api.types.task import TERMINAL, Task, TaskState, TaskStatus, forward
 from api.types.template import TaskTemplate
+from controllers.agent.checks import Checks
 from controllers.agent.drivers.contract import (
     Container,
     ContainerSpec,
@@ -102,6 +103,7 @@ class Tasks:
         self._reporter = reporter
         self._on_engine = on_engine
         self._known: dict[str, _Known] = {}
+        self._checks = Checks(driver, self._checked)
         self._templates: dict[str, TaskTemplate] = {}  # namespace/revision
         self._waiting: set[str] = set()  # uids of tasks that wait for something to be delivered
         self._complete = False  # a complete set of assignments has come
@@ -214,6 +216,10 @@ class Tasks:
             known.stale = True
             self._kick(known)
 
+    def _checked(self, uid: str) -> None:
+        if known := self._known.get(uid):
+            self._kick(known)
+
     async def _list(self) -> None:
         """Begin anew from what the engine has. Raises EngineDown."""
         info = await self._driver.info()
@@ -252,6 +258,7 @@ class Tasks:
         for worker in workers:
             worker.cancel()
         await asyncio.gather(*workers, return_exceptions=True)
+        await self._checks.close()  # after the workers, who begin new ones
 
     # Working on a task.
 
@@ -302,6 +309,7 @@ class Tasks:
         sight = self._sight(known)
         step = decide(sight)
         status = status_of(step, sight, datetime.now(UTC))
+        status = self._serve(known, status)
         if status != known.status:
             known.status = status
             self._report(known)
@@ -322,6 +330,17 @@ class Tasks:
                 await self._stop(known, sight.grace)
         return True
 
+    def _serve(self, known: _Known, status: TaskStatus) -> TaskStatus:
+        """Give it traffic, or take it away, before that is said."""
+        if known.container is None:
+            return status
+        try:
+            self._driver.serve(known.uid, status.ready)
+        except DriverError as error:
+            self._retry_later(known, f"its service's name can't lead to it: {error}")
+            return msgspec.structs.replace(status, ready=False, message=known.status.message)
+        return status
+
     def _sight(self, known: _Known) -> Sight:
         template = known.template
         waits_for, grace, limit = "", _GRACE, ""
@@ -332,12 +351,15 @@ class Tasks:
             limit = str(template.resources.limits.memory or "")
         if known.wanted and known.container is None and known.status.state not in TERMINAL:
             waits_for = self._waits_for(known)
+        seen = self._checks.see(known.uid, known.container, template, known.status)
         return Sight(
             status=known.status,
             wanted=known.wanted,
-            container=known.container,
+            container=seen.container,
             waits_for=waits_for,
             failure=known.failure,
+            ready=seen.ready,
+            unready=seen.unready,
             grace=grace,
             memory_limit=limit,
         )
@@ -414,6 +436,7 @@ class Tasks:
             if known.gone:
                 await self._driver.remove(known.uid)
         self._withdraw(known)
+        self._checks.end(known.uid)
         self._waiting.discard(known.uid)
         if known.gone:  # else it was assigned again meanwhile
             self._known.pop(known.uid, None)

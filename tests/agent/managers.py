@@ -115,6 +115,9 @@ class ToyManagers:
     def state(self, uid: str) -> TaskState:
         return self.tasks[uid].status.state
 
+    def status(self, uid: str) -> TaskStatus:
+        return self.tasks[uid].status
+
     def words(self, uid: str) -> str:
         return self.tasks[uid].status.error or self.tasks[uid].status.message
 

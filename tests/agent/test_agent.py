@@ -147,6 +147,49 @@ async def test_health_comes_before_running(node: Machine) -> None:
     assert node.managers.words(uid) == "health check failed: it is tired"
 
 
+async def test_a_check_over_the_network_is_the_agents(node: Machine) -> None:
+    uid = node.managers.add(healthcheck={"http": {"port": 80}, "interval": "10s", "retries": 2})
+    await asyncio.sleep(0.5)
+    assert node.managers.words(uid) == "waiting for its health check"
+    assert not node.engine.containers[uid].serving
+    await asyncio.sleep(QUIET)
+    assert node.managers.state(uid) is TaskState.RUNNING
+    assert node.engine.containers[uid].serving
+    node.engine.silence(uid, "status 503")
+    await asyncio.sleep(30)
+    assert node.managers.state(uid) is TaskState.FAILED
+    assert node.managers.words(uid) == "health check failed: status 503"
+    container = node.managers.status(uid).container
+    assert container is not None
+    assert {(f.check, f.output) for f in container.check_failures} == {("health", "status 503")}
+
+
+async def test_readiness_takes_traffic_away_and_nothing_else(node: Machine) -> None:
+    uid = node.managers.add(readiness={"tcp": {"port": 80}, "interval": "5s", "retries": 2})
+    await asyncio.sleep(0.5)
+    assert node.managers.state(uid) is TaskState.STARTING
+    await asyncio.sleep(QUIET)
+    assert (node.managers.state(uid), node.managers.status(uid).ready) == (TaskState.RUNNING, True)
+    node.engine.silence(uid, "too busy")
+    await asyncio.sleep(30)
+    assert (node.managers.state(uid), node.managers.status(uid).ready) == (TaskState.RUNNING, False)
+    assert node.managers.words(uid) == "not ready, gets no traffic: too busy"
+    assert not node.engine.containers[uid].serving
+    node.engine.silence(uid, "")
+    await asyncio.sleep(QUIET)
+    assert node.managers.status(uid).ready
+    assert node.engine.containers[uid].serving
+
+
+async def test_a_command_may_say_who_is_ready(node: Machine) -> None:
+    never = node.managers.add(readiness={"command": ["sh", "-c", "echo not yet; exit 1"]})
+    soon = node.managers.add(readiness={"command": ["true"]})
+    await asyncio.sleep(60)
+    assert node.managers.state(never) is TaskState.STARTING
+    assert node.managers.words(never) == "waiting for its readiness check: not yet"
+    assert node.managers.status(soon).ready
+
+
 async def test_a_task_waits_for_its_config_and_loses_it_at_its_end(node: Machine) -> None:
     uid = node.managers.add("sleep 60; exit 0", configs=[{"name": "late"}])
     await asyncio.sleep(QUIET)

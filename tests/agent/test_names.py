@@ -29,31 +29,58 @@ def lines(names: Names, namespace: str = "shop") -> list[str]:
     return found[2:]
 
 
+def up(names: Names, uid: str, entry: Entry) -> None:
+    """It runs, and gets traffic."""
+    names.put(uid, entry)
+    names.serve(uid, True)
+
+
 def test_who_runs_is_known_by_service_task_and_hostname(names: Names) -> None:
     names.put("1", entry(1))
     assert lines(names) == [], "it is there before its first container starts"
-    names.put("1", entry(1, "172.17.0.2"))
-    names.put("2", entry(2, "172.17.0.3", hostname="db"))
+    up(names, "1", entry(1, "172.17.0.2"))
+    up(names, "2", entry(2, "172.17.0.3", hostname="db"))
     assert lines(names) == [
         "172.17.0.2\tweb.1.abc web web.shop",
         "172.17.0.3\tdb web.2.abc web web.shop",
     ]
 
 
-def test_who_has_ended_is_not_found(names: Names) -> None:
+def test_who_gets_no_traffic_is_known_by_its_own_names(names: Names) -> None:
+    """Programs look up their own hostname when they start."""
     names.put("1", entry(1, "172.17.0.2"))
+    names.put("2", entry(2, "172.17.0.3", hostname="web"))
+    assert lines(names) == ["172.17.0.2\tweb.1.abc", "172.17.0.3\tweb.2.abc"]
+    names.serve("1", True)
+    assert lines(names)[0] == "172.17.0.2\tweb.1.abc web web.shop"
+    names.serve("1", False)
+    assert lines(names)[0] == "172.17.0.2\tweb.1.abc"
+
+
+def test_the_next_agent_leaves_traffic_as_it_was(names: Names, tmp_path: Path) -> None:
+    up(names, "1", entry(1, "172.17.0.2"))
     names.put("2", entry(2, "172.17.0.3"))
+    before = lines(names)
+    after = Names(tmp_path / "hosts")
+    after.put("1", entry(1, "172.17.0.2"))
+    after.put("2", entry(2, "172.17.0.3"))
+    assert lines(after) == before
+
+
+def test_who_has_ended_is_not_found(names: Names) -> None:
+    up(names, "1", entry(1, "172.17.0.2"))
+    up(names, "2", entry(2, "172.17.0.3"))
     names.stopped("1")
     assert lines(names) == ["172.17.0.3\tweb.2.abc web web.shop"]
-    names.put("1", entry(1, "172.17.0.9"))
+    up(names, "1", entry(1, "172.17.0.9"))
     assert len(lines(names)) == 2
     names.forget("2")
     assert lines(names) == ["172.17.0.9\tweb.1.abc web web.shop"]
 
 
 def test_namespaces_know_only_their_own(names: Names) -> None:
-    names.put("1", entry(1, "172.17.0.2"))
-    names.put("2", entry(2, "172.17.0.3", namespace="bank"))
+    up(names, "1", entry(1, "172.17.0.2"))
+    up(names, "2", entry(2, "172.17.0.3", namespace="bank"))
     assert lines(names, "bank") == ["172.17.0.3\tweb.2.abc web web.bank"]
     assert lines(names) == ["172.17.0.2\tweb.1.abc web web.shop"]
 
@@ -62,8 +89,8 @@ def test_containers_keep_seeing_the_same_file(names: Names) -> None:
     """A bind mount holds on to the inode."""
     names.put("1", entry(1))
     before = names.path("shop").stat().st_ino
-    names.put("1", entry(1, "172.17.0.2"))
-    names.put("2", entry(2, "172.17.0.3"))
+    up(names, "1", entry(1, "172.17.0.2"))
+    up(names, "2", entry(2, "172.17.0.3"))
     names.stopped("1")
     assert names.path("shop").stat().st_ino == before
 
@@ -80,9 +107,9 @@ def test_it_goes_with_the_last_of_its_namespace(names: Names) -> None:
 
 def test_nothing_is_written_where_nothing_changes(names: Names) -> None:
     """A node of a thousand containers would write a thousand lines for each start."""
-    names.put("1", entry(1, "172.17.0.2"))
+    up(names, "1", entry(1, "172.17.0.2"))
     os.utime(names.path("shop"), ns=(0, 0))
-    names.put("1", entry(1, "172.17.0.2"))
+    up(names, "1", entry(1, "172.17.0.2"))
     names.put("2", entry(2))
     names.put("2", entry(2))
     names.stopped("2")
@@ -92,7 +119,7 @@ def test_nothing_is_written_where_nothing_changes(names: Names) -> None:
 
 
 def test_one_that_somebody_removed_is_written_again(names: Names) -> None:
-    names.put("1", entry(1, "172.17.0.2"))
+    up(names, "1", entry(1, "172.17.0.2"))
     names.path("shop").unlink()
     names.put("2", entry(2))
     assert lines(names) == ["172.17.0.2\tweb.1.abc web web.shop"]
@@ -104,5 +131,5 @@ def test_what_can_t_be_written_is_said(tmp_path: Path) -> None:
     with pytest.raises(DriverError, match=r"file/hosts/shop: Not a directory.*run directory"):
         names.put("1", entry(1))
     (tmp_path / "file").unlink()
-    names.put("1", entry(1, "172.17.0.2"))
+    up(names, "1", entry(1, "172.17.0.2"))
     assert len(lines(names)) == 1

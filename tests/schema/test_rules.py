@@ -139,6 +139,21 @@ def job(**spec: Any) -> dict[str, Any]:
             "the check is disabled",
         ),
         (
+            templated(healthcheck={"tcp": {"port": 1}, "disable": True}),
+            "spec.template.healthcheck.tcp",
+            "the check is disabled, so it has no tcp",
+        ),
+        (
+            templated(healthcheck={"command": ["true"], "http": {"port": 80}}),
+            "spec.template.healthcheck.http",
+            "there is command already, and a check is one thing",
+        ),
+        (
+            templated(readiness={"interval": "1s"}),
+            "spec.template.readiness",
+            "give one of command, http and tcp",
+        ),
+        (
             service(placement={"constraints": ["node.ip in (10.0.0.0/8, 10.0.0.300)"]}),
             "spec.placement.constraints[0]",
             '"10.0.0.300" is no IP address and no network',
@@ -171,6 +186,7 @@ def test_refused(obj: dict[str, Any], field: str, words: str) -> None:
         templated(mounts=[{"type": "bind", "source": "/", "target": "/host", "readOnly": True}]),
         templated(mounts=[{"type": "tmpfs", "target": "/tmp", "size": "64Mi", "mode": "0700"}]),
         templated(healthcheck={"disable": True}),
+        templated(readiness={"http": {"port": 80, "path": "/a?b=$1", "expectedStatus": 204}}),
         job(job={"completions": 5, "deadline": "1h"}, restart={"condition": "on-failure"}),
         service(mode="global-job", job={"completions": 1}, schedule={"cron": "@hourly"}),
         job(schedule={"cron": "*/5 8-18 * JAN-MAR,DEC MON-FRI", "timeZone": "Asia/Kolkata"}),

@@ -23,8 +23,8 @@ from typing import Protocol
 import msgspec
 
 from api.types.node import Engine, NodeResources
-from api.types.task import PublishedPort
-from api.types.template import TaskTemplate
+from api.types.task import CheckFailure, PublishedPort
+from api.types.template import HttpCheck, TaskTemplate, TcpCheck
 
 
 class DriverError(Exception):
@@ -82,11 +82,20 @@ class Container(msgspec.Struct, frozen=True, kw_only=True):
     oom_killed: bool = False
     health: str = ""  # "" | starting | healthy | unhealthy
     health_output: str = ""  # of the last failed check
+    check_failures: list[CheckFailure] = []  # the engine's, the newest last
+    address: str = ""  # where it is reached from its node; empty when it doesn't run
     error: str = ""  # the engine's own words where it could not start
     started_at: datetime | None = None
     finished_at: datetime | None = None
     ports: list[PublishedPort] = []
     grace: float | None = None  # seconds that it was made to have for its end
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """Of one check."""
+
+    passed: bool
+    output: str = ""  # why not, for people
 
 
 class EngineInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -158,6 +167,15 @@ class Driver(Protocol):
 
     async def remove(self, task_uid: str) -> None:
         """Kill it if it runs, remove it with its anonymous volumes; gone already: nothing."""
+
+    def serve(self, task_uid: str, serving: bool) -> None:
+        """Whether others find it by its service's name; at first they don't. It goes on as it was
+        when the driver is made anew, and ends with its container. Raises DriverError."""
+
+    async def probe(
+        self, container: Container, check: HttpCheck | TcpCheck, seconds: float
+    ) -> Outcome:
+        """One check from outside, at its address. Nothing that the container does is raised."""
 
     def logs(
         self, task_uid: str, *, follow: bool, tail: int | None, since: datetime | None,

@@ -23,6 +23,8 @@ import msgspec
 from aiodocker.execs import Exec
 
 from api.types.node import Engine, NodeResources
+from api.types.template import HttpCheck, TcpCheck
+from controllers.agent.drivers import probes
 from controllers.agent.drivers.contract import (
     Container,
     ContainerSpec,
@@ -31,6 +33,7 @@ from controllers.agent.drivers.contract import (
     EngineInfo,
     LogLine,
     NotFound,
+    Outcome,
     Phase,
     Refused,
     Terminal,
@@ -214,6 +217,14 @@ class DockerDriver:
             await self._delete(container_id)
         self._ids.pop(task_uid, None)
         self._names.forget(task_uid)
+
+    def serve(self, task_uid: str, serving: bool) -> None:
+        self._names.serve(task_uid, serving)
+
+    async def probe(
+        self, container: Container, check: HttpCheck | TcpCheck, seconds: float
+    ) -> Outcome:
+        return await probes.look(check, container.address, seconds)
 
     async def logs(
         self,

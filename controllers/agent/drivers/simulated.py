@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 
 from api.types.node import Engine, NodeResources
 from api.types.quantity import parse_duration
+from api.types.template import HttpCheck, TcpCheck
 from controllers.agent.drivers.contract import (
     Container,
     ContainerSpec,
@@ -19,6 +20,7 @@ from controllers.agent.drivers.contract import (
     EngineInfo,
     LogLine,
     NotFound,
+    Outcome,
     Refused,
     Terminal,
 )
@@ -116,6 +118,20 @@ class SimulatedDriver:
         container = self._find(task_uid)
         if container is not None:
             self.engine.remove(container)
+
+    def serve(self, task_uid: str, serving: bool) -> None:
+        container = self._find(task_uid)
+        if container is not None:
+            container.serving = serving
+
+    async def probe(
+        self, container: Container, check: HttpCheck | TcpCheck, seconds: float
+    ) -> Outcome:
+        self._check()
+        there = self._find(container.task_uid)
+        if there is None or not there.running:
+            return Outcome(False, f"port {check.port}: nothing listens there")
+        return Outcome(not there.silence, there.silence)
 
     async def logs(
         self,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from api.types.task import PublishedPort
+from api.types.task import CheckFailure, PublishedPort
 from controllers.agent.drivers.contract import Container, Phase
 from controllers.agent.drivers.engine.body import NAMESPACE, TASK, TASK_NAME
 
@@ -40,6 +40,8 @@ def container(inspected: Mapping[str, Any]) -> Container:
         oom_killed=state["OOMKilled"],
         health=_health(health),
         health_output=_health_output(health),
+        check_failures=_failures(health),
+        address=address(inspected),
         error=state["Error"],
         started_at=started,
         finished_at=_finished(state, started) if phase is Phase.EXITED else None,
@@ -66,6 +68,14 @@ def _health_output(health: Mapping[str, Any]) -> str:
             output = str(check["Output"]).strip()
             return output[-_HEALTH_OUTPUT_LIMIT:] or f"exit code {check['ExitCode']}"
     return ""
+
+
+def _failures(health: Mapping[str, Any]) -> list[CheckFailure]:
+    return [
+        CheckFailure(check="health", at=at, output=_health_output({"Log": [check]}))
+        for check in health.get("Log") or []
+        if check["ExitCode"] != 0 and (at := _time(check["Start"])) is not None
+    ]
 
 
 def _ports(ports: Mapping[str, Any]) -> list[PublishedPort]:

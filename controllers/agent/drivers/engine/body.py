@@ -96,7 +96,7 @@ def _port(port: Port) -> str:
 
 
 def _healthcheck(check: Healthcheck, api: tuple[int, int]) -> dict[str, Any]:
-    if check.disable:
+    if check.disable or check.http or check.tcp:  # those are the agent's to make
         return {"Test": ["NONE"]}
     body: dict[str, Any] = {
         "Interval": _nanoseconds(check.interval),

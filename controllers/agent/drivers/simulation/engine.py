@@ -90,6 +90,10 @@ class SimulatedEngine:
         container = self.containers[task_uid]
         self._judge(container, container.life, "unhealthy", output or "exit code 1")
 
+    def silence(self, task_uid: str, why: str) -> None:
+        """It fails checks over the network from now on; with "" it passes them again."""
+        self.containers[task_uid].silence = why
+
     # Doing.
 
     async def pull(self, image: str, progress: Callable[[str], None]) -> None:
@@ -174,6 +178,7 @@ class SimulatedEngine:
         container.finished = self.agenda.now()
         self._used_ports.difference_update((p.published, p.protocol) for p in container.ports)
         container.ports = []
+        container.serving = False
         for waiter in list(container.waiters):
             waiter()
         self.publish(container)

@@ -1,0 +1,73 @@
+"""Checks by the agent, and who gets traffic, with real containers."""
+
+from __future__ import annotations
+
+import json
+
+from tests.cluster.harness import Cluster, Document, service, until
+
+WEB = "mkdir /www; echo ok >/www/live; trap 'exit 0' TERM; httpd -f -p 80 -h /www & wait"
+QUICK = {"interval": "1s", "timeout": "5s", "retries": 2, "startInterval": "500ms"}
+
+
+def running(cluster: Cluster, task: Document) -> Document:
+    found = cluster.find("task", task["metadata"]["name"])
+    assert found is not None
+    return found
+
+
+def inside(cluster: Cluster, task: Document, script: str) -> str:
+    return cluster.docker("exec", task["status"]["container"]["id"], "sh", "-c", script).strip()
+
+
+def test_who_fails_http_is_replaced_and_says_what_it_answered(cluster: Cluster) -> None:
+    check = {"http": {"port": 80, "path": "/live"}, **QUICK}
+    cluster.apply(service("web", WEB, healthcheck=check))
+    (task,) = cluster.until_running("web", 1)
+    assert task["status"]["container"]["health"] == "healthy"
+    engine = json.loads(cluster.docker("inspect", task["status"]["container"]["id"]))[0]
+    assert engine["State"].get("Health") is None, "nothing is run in it"
+    inside(cluster, task, "rm /www/live")
+    failed = until(
+        lambda: (t := running(cluster, task))["status"]["state"] == "Failed" and t, "it failed"
+    )
+    assert "status 404" in failed["status"]["error"]
+    described = cluster.ctl("describe", "task", task["metadata"]["name"]).stdout
+    assert "Failed checks:" in described
+    assert "status 404" in described
+    cluster.until_running("web", 1)
+    cluster.ctl("delete", "service", "web")
+
+
+def test_who_is_not_ready_runs_on_without_traffic(cluster: Cluster) -> None:
+    ready = {"tcp": {"port": 80}, **QUICK}
+    script = "trap 'exit 0' TERM; while true; do sleep 1; done"
+    cluster.apply(service("shy", script, readiness=ready), service("client"))
+    (client,) = cluster.until_running("client", 1)
+
+    def starting() -> Document | None:
+        tasks = cluster.tasks("shy", "Starting")
+        return tasks[0] if tasks and "nothing listens" in tasks[0]["status"]["message"] else None
+
+    task = until(starting, "it waits for its readiness check")
+    assert task is not None
+
+    def found() -> bool:
+        hosts = inside(cluster, client, "cat /etc/hosts")
+        assert task["metadata"]["name"] in hosts, "by its own name it always is"
+        return "shy.default" in hosts
+
+    assert not found()
+    inside(cluster, task, "httpd -p 80 -h /tmp")
+    until(found, "its service's name leads to it")
+    assert running(cluster, task)["status"]["ready"] is True
+    inside(cluster, task, "killall httpd")
+    until(lambda: not found(), "its service's name leads to it no more")
+    until(lambda: not running(cluster, task)["status"].get("ready", False), "it says so")
+    assert running(cluster, task)["status"]["state"] == "Running"
+    cluster.kill("agent")
+    cluster.start_agent()
+    assert not found(), "another agent does not give it traffic"
+    inside(cluster, task, "httpd -p 80 -h /tmp")
+    until(found, "it is back")
+    cluster.ctl("delete", "service", "shy", "client")
