@@ -125,6 +125,44 @@ def _template(template: dict[str, Any], path: Path) -> Iterator[Problem]:
     yield from _healthcheck(_block(template, "healthcheck"), (*path, "healthcheck"))
     if "readiness" in template:
         yield from _readiness(template["readiness"], (*path, "readiness"))
+    yield from _names(template, path)
+    yield from _ulimits(template, (*path, "ulimits"))
+
+
+def _names(template: dict[str, Any], path: Path) -> Iterator[Problem]:
+    """Extra hosts and name servers are IP addresses."""
+    for name, address in _texts(_block(template, "extraHosts")):
+        if address != "host-gateway" and not _is_address(address):
+            message = f"{quoted(address)} is no IP address"
+            hint = "for example 192.0.2.7, or host-gateway for the node itself"
+            yield Problem((*path, "extraHosts", name), message, hint)
+    servers = _block(template, "dns").get("servers")
+    for index, server in enumerate(servers if isinstance(servers, list) else ()):
+        if isinstance(server, str) and not _is_address(server):
+            message = f"{quoted(server)} is no IP address"
+            yield Problem((*path, "dns", "servers", index), message, "for example 192.0.2.53")
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return "%" not in text
+
+
+def _ulimits(template: dict[str, Any], path: Path) -> Iterator[Problem]:
+    taken: set[str] = set()
+    for index, ulimit in _items(template, "ulimits"):
+        name, soft, hard = ulimit.get("name"), ulimit.get("soft"), ulimit.get("hard")
+        if isinstance(name, str):
+            if name in taken:
+                message = f"{name} is limited twice"
+                yield Problem((*path, index, "name"), message, "name it once", Code.DUPLICATE)
+            taken.add(name)
+        if isinstance(soft, int) and isinstance(hard, int) and hard != -1 and not 0 <= soft <= hard:
+            message = f"the soft limit {soft} is above the hard limit {hard}"
+            yield Problem((*path, index, "soft"), message, "raise hard, or leave it out")
 
 
 def _constraints(placement: dict[str, Any], path: Path) -> Iterator[Problem]:

@@ -21,7 +21,7 @@ from typing import Any
 import msgspec
 
 from api import schema
-from api.server import admission, managed, payloads, status
+from api.server import admission, managed, payloads, reach, status
 from api.server.admission import APPLYSET_LABEL, Draft, Rejected
 from api.server.deletion import DeleteOptions
 from api.server.deletions import Deletions
@@ -51,6 +51,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     dry_run: bool = False
     prune: str = ""  # the name of the applied set; empty: no pruning
     full: bool = False  # answer with the objects
+    confined: bool = False  # for who may not have containers reach their nodes
 
 
 class _Entry:
@@ -233,6 +234,9 @@ class Applier:
         else:
             draft = await self._draft_change(entry, item, wanted)
             entry.result = "configured" if draft.changed else "unchanged"
+        if options.confined:
+            old = decode(item.value) if item is not None else None
+            reach.require(entry.kind, entry.name, draft.document, old)
         draft.warnings = admission.warnings(entry.kind, entry.namespace, draft.document, world)
         entry.draft = draft
         revision = item.revision if item is not None else 0

@@ -19,6 +19,7 @@ from api.server.documents import parse_json
 from api.server.metrics import Metrics
 from api.server.middleware import answer
 from api.server.paths import Target
+from api.server.reach import may_reach
 from api.server.reading import Reading
 from api.server.resources import Resources, Written
 from api.server.scale import Scales
@@ -168,6 +169,7 @@ class Handlers:
             dry_run=requests.dry_run(request),
             prune=query.get("prune", ""),
             full=query.get("full", "") in ("true", "1"),
+            confined=not may_reach(caller.grants),
         )
         said = await self._applier.apply(items, options, functools.partial(refused, caller))
         audit.applied(request, said["items"])

@@ -15,11 +15,13 @@ from api import manifest
 from api.schema import Code
 from api.schema.problem import choice
 from api.server import admission, patches, status, tables
+from api.server.auth import identify
 from api.server.deletion import POLICIES, DeleteOptions
 from api.server.documents import Document, Preconditions, as_document, parse_json, require_once
 from api.server.managed import MOST_MANAGER
 from api.server.patches import Patch
 from api.server.paths import Target
+from api.server.reach import may_reach
 from api.server.resources import WriteOptions
 from api.server.selectors import Selection, SelectorError
 from api.server.selectors import selection as parse_selection
@@ -176,7 +178,8 @@ def write_options(request: web.Request, *, manager: bool = False) -> WriteOption
     if not said and not manager:
         said = request.headers.get("User-Agent", "").partition("/")[0][:MOST_MANAGER]
         said = said if said.isprintable() else ""
-    return WriteOptions(dry_run(request), validation, said, flag(request, "force"))
+    confined = not may_reach(identify(request).grants)
+    return WriteOptions(dry_run(request), validation, said, flag(request, "force"), confined)
 
 
 async def patch(request: web.Request, kind: Kind, settings: Settings) -> Patch:

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import structlog
 
-from api.server import admission, managed, payloads, status
+from api.server import admission, managed, payloads, reach, status
 from api.server.admission import Draft, Rejected
 from api.server.discovery import STATUS_KINDS
 from api.server.documents import (
@@ -74,12 +74,14 @@ class Written(NamedTuple):
 
 
 class WriteOptions(NamedTuple):
-    """How to write. `force`: when applying, take fields over from others."""
+    """How to write. `force`: when applying, take fields over from others. `confined`: for who may
+    not have containers reach their nodes."""
 
     dry_run: bool = False
     validation: str = admission.STRICT
     manager: str = ""  # who writes, for managedFields
     force: bool = False
+    confined: bool = False
 
 
 PLAIN = WriteOptions()
@@ -174,6 +176,8 @@ class Resources:
         """Write a draft of a new object. Raises Failure, StoreError."""
         kind, namespace, name = draft.kind, draft.namespace, draft.name
         self.require_namespace(kind, namespace)
+        if options.confined:
+            reach.require(kind, name, draft.document, None)
         draft.warnings += admission.warnings(kind, namespace, draft.document, self)
         if self._cache.get(kind, namespace, name) is not None:
             raise status.already_exists(kind, namespace, name)
@@ -309,6 +313,8 @@ class Resources:
                 draft = decide(item, decode(item.value), payload)
             except Rejected as error:
                 raise status.invalid(kind, namespace, name, error.causes) from None
+            if options.confined:
+                reach.require(kind, name, draft.document, decode(item.value))
             draft.warnings += admission.warnings(kind, namespace, draft.document, self)
             if not draft.changed and not draft.gone:
                 return self._written(draft, item.revision, changed=False)

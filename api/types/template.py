@@ -109,6 +109,35 @@ class Capabilities(Struct, kw_only=True):
     drop: list[str] = []
 
 
+class Device(Struct, kw_only=True):
+    source: str  # on the node
+    target: str = ""  # in the container; empty: as on the node
+    permissions: str = "rwm"
+
+
+class Security(Struct, kw_only=True):
+    no_new_privileges: bool = True
+    seccomp: str = "default"  # default | unconfined
+    app_armor: str = ""  # a profile's name, or unconfined; empty: the engine's
+
+
+class Ulimit(Struct, kw_only=True):
+    name: str
+    soft: int  # -1: no limit
+    hard: int | None = None  # None: as soft
+
+
+class Dns(Struct, kw_only=True):
+    servers: list[str] = []
+    search: list[str] = []
+    options: list[str] = []
+
+
+class Logging(Struct, kw_only=True):
+    driver: str = "json-file"
+    options: dict[str, str] = {}
+
+
 class Port(Struct, kw_only=True):
     target: int
     published: int = 0  # 0: the engine chooses; see the task's status
@@ -128,6 +157,15 @@ class TaskTemplate(Struct, kw_only=True):
     init: bool = False
     read_only: bool = False
     capabilities: Capabilities = msgspec.field(default_factory=Capabilities)
+    privileged: bool = False
+    devices: list[Device] = []
+    security: Security = msgspec.field(default_factory=Security)
+    sysctls: dict[str, str | int] = {}
+    ulimits: list[Ulimit] = []
+    shm_size: str | int = 0  # 0: the engine's
+    extra_hosts: dict[str, str] = {}  # name → address, or host-gateway
+    dns: Dns = msgspec.field(default_factory=Dns)
+    logging: Logging = msgspec.field(default_factory=Logging)
     secrets: list[SecretMount] = []
     configs: list[ConfigMount] = []
     mounts: list[Mount] = []

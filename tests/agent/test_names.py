@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from controllers.agent.drivers.contract import DriverError
@@ -133,3 +134,20 @@ def test_what_can_t_be_written_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").unlink()
     up(names, "1", entry(1, "172.17.0.2"))
     assert len(lines(names)) == 1
+
+
+def test_names_of_its_own_are_in_a_file_of_its_own(names: Names) -> None:
+    own = msgspec.structs.replace(entry(1, "172.17.0.2"), extra=(("db", "192.0.2.7"),))
+    up(names, "1", own)
+    up(names, "2", entry(2, "172.17.0.3"))
+    path = names.path("shop", "1")
+    shared = ["172.17.0.2\tweb.1.abc web web.shop", "172.17.0.3\tweb.2.abc web web.shop"]
+    assert lines(names) == shared
+    assert path.read_text().splitlines() == [*HEAD, "192.0.2.7\tdb", *shared]
+    assert names.path("shop", "2") == names.path("shop")
+    inode = path.stat().st_ino
+    names.forget("2")
+    assert path.read_text().splitlines() == [*HEAD, "192.0.2.7\tdb", *shared[:1]]
+    assert path.stat().st_ino == inode, "the container holds on to it"
+    names.forget("1")
+    assert not path.exists()

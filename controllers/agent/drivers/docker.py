@@ -39,6 +39,7 @@ from controllers.agent.drivers.contract import (
     Terminal,
 )
 from controllers.agent.drivers.engine import answers, body
+from controllers.agent.drivers.engine.box import HOST_GATEWAY, extra_hosts
 from controllers.agent.drivers.engine.client import CALL_SECONDS, EngineClient
 from controllers.agent.drivers.engine.names import Entry, Names
 from controllers.agent.drivers.engine.pulls import Pulls
@@ -146,15 +147,21 @@ class DockerDriver:
             self._present.add(image)
 
     async def create(self, spec: ContainerSpec) -> Container:
-        hostname = spec.hostname
-        entry = Entry(spec.namespace, spec.service, spec.task_name, hostname)
         async with self._creating:
+            spec = await self._settled(spec)
+            entry = Entry(
+                spec.namespace,
+                spec.service,
+                spec.task_name,
+                spec.hostname,
+                extra=tuple(spec.template.extra_hosts.items()),
+            )
             self._names.put(spec.task_uid, entry)
             request = body.create_body(
                 spec,
                 cluster=self._cluster,
                 node=self._node,
-                hosts=str(self._names.path(spec.namespace).absolute()),
+                hosts=str(self._names.path(spec.namespace, spec.task_uid).absolute()),
                 api=await self._api(),
             )
             try:
@@ -342,6 +349,7 @@ class DockerDriver:
                 container.task_name,
                 config["Hostname"],
                 answers.address(inspected),
+                extra_hosts(inspected),
             ),
         )
         return container
@@ -355,6 +363,22 @@ class DockerDriver:
             docker.api_version = "v" + version["ApiVersion"]
         major, _, minor = docker.api_version.removeprefix("v").partition(".")
         return int(major), int(minor)
+
+    async def _settled(self, spec: ContainerSpec) -> ContainerSpec:
+        """With the node's address in place of `host-gateway`: /etc/hosts is ours to write."""
+        template = spec.template
+        if HOST_GATEWAY not in template.extra_hosts.values():
+            return spec
+        bridge = await self._client.call("GET", "networks/bridge")
+        gateways = [str(it["Gateway"]) for it in bridge["IPAM"]["Config"] if it.get("Gateway")]
+        if not gateways:
+            raise Refused("the engine's bridge network has no gateway, so there is no host-gateway")
+        hosts = {
+            name: gateways[0] if address == HOST_GATEWAY else address
+            for name, address in template.extra_hosts.items()
+        }
+        settled = msgspec.structs.replace(template, extra_hosts=hosts)
+        return msgspec.structs.replace(spec, template=settled)
 
     async def _post_create(self, spec: ContainerSpec, request: dict[str, Any]) -> Container | None:
         """Make it; or the container, where an earlier try made it. An image that went away since

@@ -9,6 +9,7 @@ from typing import Any
 from api.types.quantity import parse_bytes, parse_cpus, parse_duration
 from api.types.template import Healthcheck, Mount, Port, Resources
 from controllers.agent.drivers.contract import ContainerSpec, Refused
+from controllers.agent.drivers.engine.box import box
 
 LABEL = "dev.skep."
 CLUSTER = LABEL + "cluster"
@@ -19,9 +20,6 @@ NAMESPACE = LABEL + "namespace"
 SERVICE = LABEL + "service"
 SLOT = LABEL + "slot"
 VOLUME = LABEL + "volume"
-
-# A container that prints without end must not fill the node's disk.
-_LOG = {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "2"}}
 
 _START_INTERVAL_SINCE = (1, 44)  # of the Engine's API
 
@@ -114,9 +112,7 @@ def _healthcheck(check: Healthcheck, api: tuple[int, int]) -> dict[str, Any]:
 def _host_config(spec: ContainerSpec, cluster: str, hosts: str) -> dict[str, Any]:
     template = spec.template
     config: dict[str, Any] = {
-        "LogConfig": _LOG,
         "NetworkMode": "bridge",
-        "SecurityOpt": ["no-new-privileges"],
         "Init": template.init,
         "ReadonlyRootfs": template.read_only,
         "CapAdd": template.capabilities.add,
@@ -126,6 +122,7 @@ def _host_config(spec: ContainerSpec, cluster: str, hosts: str) -> dict[str, Any
             *(_bind(file.source, file.target, read_only=True) for file in spec.files),
             *(_mount(mount, spec.namespace, cluster) for mount in template.mounts),
         ],
+        **box(template),
         **_resources(template.resources),
     }
     bindings: dict[str, list[Mapping[str, str]]] = {}

@@ -1,0 +1,67 @@
+"""The box a container runs in: what of its node it may touch, as the Engine's HostConfig."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from api.types.quantity import parse_bytes
+from api.types.template import Device, Logging, Security, TaskTemplate
+
+HOST_GATEWAY = "host-gateway"  # the Engine's word for the node's address on the bridge
+
+# A container that prints without end must not fill the node's disk.
+_ROTATION = {"max-size": "10m", "max-file": "2"}
+
+
+def box(template: TaskTemplate) -> dict[str, Any]:
+    """What is not given is not in it, so that it stays the Engine's. Raises ValueError."""
+    config: dict[str, Any] = {
+        "LogConfig": _logging(template.logging),
+        "SecurityOpt": _security(template.security),
+    }
+    wanted: dict[str, Any] = {
+        "Privileged": template.privileged,
+        "Devices": [_device(device) for device in template.devices],
+        "Sysctls": {name: str(value) for name, value in template.sysctls.items()},
+        "Ulimits": [
+            {"Name": it.name, "Soft": it.soft, "Hard": it.soft if it.hard is None else it.hard}
+            for it in template.ulimits
+        ],
+        "ShmSize": parse_bytes(template.shm_size),
+        # The Engine's own /etc/hosts is not seen: this is how an agent that comes back knows.
+        "ExtraHosts": [f"{name}:{address}" for name, address in template.extra_hosts.items()],
+        "Dns": template.dns.servers,
+        "DnsSearch": template.dns.search,
+        "DnsOptions": template.dns.options,
+    }
+    return config | {name: value for name, value in wanted.items() if value}
+
+
+def extra_hosts(inspected: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    """Names and addresses that a container was made with."""
+    given = inspected["HostConfig"].get("ExtraHosts") or ()
+    pairs = (each.partition(":") for each in given)
+    return tuple((name, address) for name, _, address in pairs)
+
+
+def _logging(logging: Logging) -> dict[str, Any]:
+    rotation = _ROTATION if logging.driver == "json-file" else {}
+    return {"Type": logging.driver, "Config": {**rotation, **logging.options}}
+
+
+def _security(security: Security) -> list[str]:
+    options = ["no-new-privileges"] if security.no_new_privileges else []
+    if security.seccomp != "default":
+        options.append(f"seccomp={security.seccomp}")
+    if security.app_armor:
+        options.append(f"apparmor={security.app_armor}")
+    return options
+
+
+def _device(device: Device) -> dict[str, str]:
+    return {
+        "PathOnHost": device.source,
+        "PathInContainer": device.target or device.source,
+        "CgroupPermissions": device.permissions,
+    }
