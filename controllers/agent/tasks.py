@@ -375,7 +375,9 @@ class Tasks:
             return
         try:
             async with asyncio.timeout(None) as known.pulling:
-                await self._driver.pull(template.image, lambda words: self._say(known, words))
+                await self._driver.pull(
+                    template.image, lambda words: self._say(known, words), template.image_pull
+                )
         except TimeoutError:
             return  # not wanted any more
         except EngineDown:

@@ -75,6 +75,16 @@ class Registry:
         docker("--config", str(login), "push", "-q", self.image)
         self.forget()
 
+    def built(self) -> str:
+        """The image that was pushed, here."""
+        docker("pull", "-q", self.image)
+        return self.image
+
+    def tag(self, image: str, source: str) -> None:
+        """Let a name in the registry, which has no password, stand for another image."""
+        docker("tag", source, image)
+        docker("push", "-q", image)
+
     def config(self, password: str) -> dict[str, object]:
         """Docker's config.json, as `docker login` leaves it."""
         login = b64encode(f"{USER}:{password}".encode()).decode()

@@ -11,7 +11,15 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from controllers.agent.drivers.contract import DriverError, NotFound, Phase, Refused
-from tests.agent.ground import ABSENT_COMMAND, ABSENT_IMAGE, FOREVER, Ground, changes, until
+from tests.agent.ground import (
+    ABSENT_COMMAND,
+    ABSENT_IMAGE,
+    FOREVER,
+    IMAGE,
+    Ground,
+    changes,
+    until,
+)
 
 SOON = 10.0  # seconds; a clock that is shared may be read a little apart
 
@@ -303,3 +311,10 @@ async def test_it_lists_only_its_own_cluster_s_and_node_s(ground: Ground) -> Non
         await driver.remove(mine)
     (left,) = await ground.driver.containers()
     assert (left.task_uid, left.phase) == (mine, Phase.RUNNING)
+
+
+async def test_an_image_that_must_not_be_pulled_has_to_be_there(ground: Ground) -> None:
+    with pytest.raises(Refused, match=r"skep/absent:1 is not on .*node.*imagePull is never"):
+        await ground.driver.pull("skep/absent:1", lambda words: None, "never")
+    await ground.driver.pull(IMAGE, lambda words: None)
+    await ground.driver.pull(IMAGE, lambda words: None, "never")

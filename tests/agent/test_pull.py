@@ -17,7 +17,7 @@ from controllers.agent.drivers.contract import Phase, Refused
 from controllers.agent.drivers.docker import DEFAULT_SOCKET
 from controllers.agent.drivers.engine.client import EngineClient
 from controllers.agent.drivers.engine.pulls import Pulls
-from tests.agent.ground import PATIENCE, Ground, docker
+from tests.agent.ground import IMAGE, PATIENCE, Ground, docker
 from tests.agent.registry import PASSWORD, PROGRAM, Registry
 
 Login = Callable[[dict[str, object]], None]
@@ -120,6 +120,43 @@ async def test_a_digest_is_a_name_too(
     assert (await ground.driver.inspect(uid)).phase is Phase.RUNNING
     await ground.driver.remove(uid)
     docker("rmi", "-f", named)
+
+
+async def test_always_follows_a_tag_that_has_moved(
+    ground: Ground, open_registry: Registry, login: Login
+) -> None:
+    image = f"{open_registry.address}/skep/moves:1"
+    open_registry.tag(image, IMAGE)
+    await ground.driver.pull(image, lambda words: None)
+    before = docker("images", "-q", image)
+    open_registry.tag(image, open_registry.built())
+    docker("tag", IMAGE, image)  # what a node has that pulled it before
+    try:
+        await ground.driver.pull(image, lambda words: None)
+        assert docker("images", "-q", image) == before, "it is here"
+        await ground.driver.pull(image, lambda words: None, "always")
+        assert docker("images", "-q", image) != before
+        said: list[str] = []
+        await ground.driver.pull(image, said.append, "always")
+        assert said[0] == f"pulling {image}", "the registry is asked each time"
+        uid = await ground.start("test -e /big && sleep 100", image=image)
+        assert (await ground.driver.inspect(uid)).phase is Phase.RUNNING
+        await ground.driver.remove(uid)
+    finally:
+        docker("rmi", "-f", image)
+
+
+async def test_never_asks_no_registry(
+    ground: Ground, open_registry: Registry, login: Login
+) -> None:
+    open_registry.forget()
+    with pytest.raises(Refused) as refused:
+        await ground.driver.pull(open_registry.image, lambda words: None, "never")
+    assert f"image {open_registry.image} is not on node here" in str(refused.value)
+    assert "imagePull: ifNotPresent" in str(refused.value)
+    assert not docker("images", "-q", open_registry.image)
+    await ground.driver.pull(open_registry.image, lambda words: None)
+    await ground.driver.pull(open_registry.image, lambda words: None, "never")
 
 
 async def test_a_tag_that_is_not_there(

@@ -146,10 +146,14 @@ class Driver(Protocol):
         subscribes anew.
         """
 
-    async def pull(self, image: str, progress: Callable[[str], None]) -> None:
-        """Make the image present. Present already: nothing happens. `progress` takes words, none
-        twice in a row. Cancelled, it goes on for others who want the same image. Raises Refused,
-        with what to do where the registry has no such image or wants a login."""
+    async def pull(
+        self, image: str, progress: Callable[[str], None], policy: str = "ifNotPresent"
+    ) -> None:
+        """Make the image present. Present already: nothing happens, unless `policy` is `always`,
+        which asks the registry what the name stands for now. `progress` takes words, none twice in
+        a row. Cancelled, it goes on for others who want the same image. Raises Refused, with what
+        to do where the registry has no such image or wants a login, or where `policy` is `never`
+        and the image is not here."""
 
     async def create(self, spec: ContainerSpec) -> Container:
         """The task's container, made or found. Raises Refused where a stranger has its name."""

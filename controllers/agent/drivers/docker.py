@@ -141,9 +141,11 @@ class DockerDriver:
                 del self._ids[uid]
         return "" if ours else uid
 
-    async def pull(self, image: str, progress: Callable[[str], None]) -> None:
-        if image not in self._present:
-            await self._pulls.pull(image, progress)
+    async def pull(
+        self, image: str, progress: Callable[[str], None], policy: str = "ifNotPresent"
+    ) -> None:
+        if policy == "always" or image not in self._present:
+            await self._pulls.pull(image, progress, policy)
             self._present.add(image)
 
     async def create(self, spec: ContainerSpec) -> Container:
@@ -397,8 +399,9 @@ class DockerDriver:
                 text = str(error).lower()
                 if "no such image" in text and not pulled:
                     pulled = True
-                    self._present.discard(spec.template.image)
-                    await self.pull(spec.template.image, lambda words: None)
+                    template = spec.template
+                    self._present.discard(template.image)
+                    await self.pull(template.image, lambda words: None, template.image_pull)
                     continue
                 if "is already in use by container" not in text:
                     raise

@@ -80,9 +80,11 @@ class SimulatedDriver:
         finally:
             del self.engine.subscribers[subscriber]
 
-    async def pull(self, image: str, progress: Callable[[str], None]) -> None:
+    async def pull(
+        self, image: str, progress: Callable[[str], None], policy: str = "ifNotPresent"
+    ) -> None:
         self._check()
-        await self.engine.pull(image, progress)
+        await self.engine.pull(image, progress, policy)
         self._check()
 
     async def create(self, spec: ContainerSpec) -> Container:

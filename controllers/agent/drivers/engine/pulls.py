@@ -17,6 +17,7 @@ from controllers.agent.drivers.engine.client import EngineClient
 from controllers.agent.drivers.engine.credentials import credentials, registry
 
 Say = Callable[[str], None]
+_Key = tuple[str, str]  # image, policy
 
 _PULL_SECONDS = 3600.0
 _SAY_SECONDS = 1.0  # between two words on how much has come
@@ -29,22 +30,26 @@ class Pulls:
     def __init__(self, client: EngineClient, node: str) -> None:
         self._client = client
         self._node = node
-        self._pulls: dict[str, _Pull] = {}
+        self._pulls: dict[_Key, _Pull] = {}
 
-    async def pull(self, image: str, progress: Say) -> None:
-        """Present already: nothing is fetched, or said. Raises Refused, DriverError."""
-        pull = self._pulls.get(image)
+    async def pull(self, image: str, progress: Say, policy: str = "ifNotPresent") -> None:
+        """Present already: nothing is fetched, or said, unless `policy` is `always`.
+
+        Raises Refused, DriverError.
+        """
+        key = (image, policy)
+        pull = self._pulls.get(key)
         if pull is None:
-            pull = self._pulls[image] = _Pull()
-            pull.task = asyncio.create_task(self._ensure(image, pull.say))
-            pull.task.add_done_callback(lambda task: self._over(image, pull, task))
+            pull = self._pulls[key] = _Pull()
+            pull.task = asyncio.create_task(self._ensure(image, pull.say, policy))
+            pull.task.add_done_callback(lambda task: self._over(key, pull, task))
         pull.listen(progress)
         try:
             await asyncio.shield(pull.task)
         finally:
             pull.listeners.remove(progress)
             if not pull.listeners and not pull.task.done():
-                self._forget(image, pull)  # who comes now begins anew, and isn't cancelled with it
+                self._forget(key, pull)  # who comes now begins anew, and isn't cancelled with it
                 pull.task.cancel()
 
     async def close(self) -> None:
@@ -53,19 +58,27 @@ class Pulls:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _over(self, image: str, pull: _Pull, task: asyncio.Task[None]) -> None:
-        self._forget(image, pull)
+    def _over(self, key: _Key, pull: _Pull, task: asyncio.Task[None]) -> None:
+        self._forget(key, pull)
         if not task.cancelled():
             task.exception()  # has been seen: those who wait for it get it
 
-    def _forget(self, image: str, pull: _Pull) -> None:
-        if self._pulls.get(image) is pull:
-            del self._pulls[image]
+    def _forget(self, key: _Key, pull: _Pull) -> None:
+        if self._pulls.get(key) is pull:
+            del self._pulls[key]
 
-    async def _ensure(self, image: str, say: Say) -> None:
+    async def _ensure(self, image: str, say: Say, policy: str) -> None:
+        if policy == "always":
+            await self._fetch(image, say)
+            return
         try:
             await self._client.call("GET", f"images/{quote(image, safe='')}/json")
-        except Refused:
+        except Refused as error:
+            if policy == "never":
+                raise Refused(
+                    f"image {image} is not on node {self._node}, and imagePull is never; bring it "
+                    "there (docker load, docker pull), or let it be pulled: imagePull: ifNotPresent"
+                ) from error
             await self._fetch(image, say)
 
     async def _fetch(self, image: str, say: Say) -> None:

@@ -96,9 +96,13 @@ class SimulatedEngine:
 
     # Doing.
 
-    async def pull(self, image: str, progress: Callable[[str], None]) -> None:
-        if image in self._images:
+    async def pull(
+        self, image: str, progress: Callable[[str], None], policy: str = "ifNotPresent"
+    ) -> None:
+        if image in self._images and policy != "always":
             return
+        if policy == "never":
+            raise Refused(f"image {image} is not on the node, and imagePull is never")
         if image in self.behaviour.unknown_images:
             raise Refused(f"no such image: {image}; check the name")
         if self.behaviour.pull_seconds:
