@@ -186,7 +186,7 @@ class Rollout:
         """After a task that ended by itself."""
         fix = ended.spec.revision != self.revision and self._free > 0
         judged = verdict(self._policy, ended, slot.tasks, self._world.observed, self._world.now)
-        if not fix:
+        if not (fix or self._anew(ended)):
             if judged.at is None:
                 self.given_up[ended.metadata.name] = judged.why
                 return
@@ -198,6 +198,14 @@ class Rollout:
         self.stop(ended)  # it is history now, as its desired state tells people
         own = ended.status.state is not TaskState.ORPHANED
         self._create(slot, self._grant(slot), ended.spec.restarts + own, judged.failures)
+
+    def _anew(self, ended: Task) -> bool:
+        """Whether it failed before the update began or was resumed: that asks for a try now."""
+        since = self._course.watched_since
+        if since is None or since > self._world.now:  # by the clock of another manager
+            return False
+        failed = ended.status.state is not TaskState.COMPLETE
+        return failed and ended.spec.revision == self.revision and made(ended) < since
 
     def _replace(self, slot: Slot) -> None:
         """An outdated task's turn, if there is a share free for it."""

@@ -399,6 +399,18 @@ def test_resuming_ends_one_halt_not_the_next() -> None:
     assert toy.state == "completed"
 
 
+def test_resuming_does_not_wait_for_the_next_try() -> None:
+    toy = settled(2)
+    toy.service.spec.restart = RestartPolicy(delay="1h")
+    bad = toy.image("web:bad")
+    toy.bad.add(bad)
+    run(toy, 60)
+    assert toy.state == "paused"
+    assert toy.decide().create == []
+    toy.resume()
+    assert [task.spec.revision for task in toy.decide().create] == [bad]
+
+
 # Whatever happens
 
 
