@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import msgspec
 
 from api import schema
-from api.server import payloads, status
+from api.server import dependencies, payloads, status
 from api.server.documents import Document, body_of, encode
 from api.server.managed import Book
 from api.server.status import Cause
@@ -45,6 +45,9 @@ class World(Protocol):
         """The keys of a secret; None where there is no such secret."""
 
     def config_keys(self, namespace: str, name: str) -> Iterable[str] | None: ...
+
+    def depends_on(self, namespace: str, name: str) -> list[str] | None:
+        """The services that a service waits for; None where there is no such service."""
 
     def has_owner(self, namespace: str, reference: Document) -> bool:
         """Whether the object that an owner reference names is there, by its uid too."""
@@ -184,6 +187,14 @@ def draft_status(kind: Kind, wanted: Any, old: Document) -> Draft:
     return _draft(kind, {**old, "status": wanted}, None, old)
 
 
+def check_order(kind: Kind, namespace: str, document: Document, world: World) -> None:
+    """Raises Rejected where services would wait for each other for ever, with the cycle."""
+    if kind is SERVICE and (first := dependencies.named(document)):
+        name = document["metadata"]["name"]
+        if causes := dependencies.cycle(namespace, name, first, world.depends_on):
+            raise Rejected(causes)
+
+
 def warnings(kind: Kind, namespace: str, document: Document, world: World) -> list[str]:
     """What is accepted, but will not work as it stands."""
     said: list[str] = []
@@ -206,6 +217,7 @@ def warnings(kind: Kind, namespace: str, document: Document, world: World) -> li
     ):
         for mount in template.get(field) or ():
             said += _reference(word, namespace, mount, keys_of)
+    said += dependencies.absent(namespace, dependencies.named(document), world.depends_on)
     return list(dict.fromkeys(said))
 
 

@@ -21,7 +21,7 @@ from typing import Any
 import msgspec
 
 from api import schema
-from api.server import admission, managed, payloads, reach, status
+from api.server import admission, dependencies, managed, payloads, reach, status
 from api.server.admission import APPLYSET_LABEL, Draft, Rejected
 from api.server.deletion import DeleteOptions
 from api.server.deletions import Deletions
@@ -33,7 +33,7 @@ from api.server.status import Cause, Failure
 from api.store.cache import Cache, Item
 from api.store.contract import ABSENT, Conflict, Store, Write
 from api.store.keys import object_key
-from api.types.kinds import BY_NAME, CONFIG, KINDS, NAMESPACE, SECRET, Kind
+from api.types.kinds import BY_NAME, CONFIG, KINDS, NAMESPACE, SECRET, SERVICE, Kind
 
 _ORDER = {kind.name: at for at, kind in enumerate(KINDS)}
 MANAGER = "ctl"  # in the book of who manages which field
@@ -97,6 +97,12 @@ class _World:
 
     def config_keys(self, namespace: str, name: str) -> set[str] | None:
         return self._keys(CONFIG, namespace, name, self._resources.config_keys(namespace, name))
+
+    def depends_on(self, namespace: str, name: str) -> list[str] | None:
+        entry = self._entries.get((SERVICE.name, namespace, name))
+        if entry is None:
+            return self._resources.depends_on(namespace, name)
+        return dependencies.named(entry.given if entry.draft is None else entry.draft.document)
 
     def has_owner(self, namespace: str, reference: Document) -> bool:
         return self._resources.has_owner(namespace, reference)
@@ -237,6 +243,7 @@ class Applier:
         if options.confined:
             old = decode(item.value) if item is not None else None
             reach.require(entry.kind, entry.name, draft.document, old)
+        admission.check_order(entry.kind, entry.namespace, draft.document, world)
         draft.warnings = admission.warnings(entry.kind, entry.namespace, draft.document, world)
         entry.draft = draft
         revision = item.revision if item is not None else 0

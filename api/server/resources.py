@@ -39,6 +39,7 @@ from api.types.kinds import (
     EVENT,
     NAMESPACE,
     SECRET,
+    SERVICE,
     Kind,
 )
 
@@ -111,6 +112,10 @@ class Resources:
         item = self._cache.get(CONFIG, namespace, name)
         return None if item is None else {**item.obj.data, **item.obj.binary_data}.keys()
 
+    def depends_on(self, namespace: str, name: str) -> list[str] | None:
+        item = self._cache.get(SERVICE, namespace, name)
+        return None if item is None else [one.service for one in item.obj.spec.depends_on]
+
     def has_owner(self, namespace: str, reference: Document) -> bool:
         kind = BY_NAME.get(str(reference.get("kind")))
         if kind is None:
@@ -178,6 +183,10 @@ class Resources:
         self.require_namespace(kind, namespace)
         if options.confined:
             reach.require(kind, name, draft.document, None)
+        try:
+            admission.check_order(kind, namespace, draft.document, self)
+        except Rejected as error:
+            raise status.invalid(kind, namespace, name, error.causes) from None
         draft.warnings += admission.warnings(kind, namespace, draft.document, self)
         if self._cache.get(kind, namespace, name) is not None:
             raise status.already_exists(kind, namespace, name)
@@ -311,6 +320,7 @@ class Resources:
             payload = await self.payload_of(item) if kind is SECRET else None
             try:
                 draft = decide(item, decode(item.value), payload)
+                admission.check_order(kind, namespace, draft.document, self)
             except Rejected as error:
                 raise status.invalid(kind, namespace, name, error.causes) from None
             if options.confined:

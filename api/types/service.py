@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import msgspec
 
+from api.types.dependency import Dependency
 from api.types.job import JOB_MODES, JobPolicy, JobStatus, Schedule
 from api.types.meta import Condition, Object, Struct
 from api.types.template import TaskTemplate
@@ -61,6 +62,7 @@ class ServiceSpec(Struct, kw_only=True):
     replicas: int = 1
     template: TaskTemplate
     placement: Placement = msgspec.field(default_factory=Placement)
+    depends_on: list[Dependency] = []  # what its first start waits for
     update: UpdatePolicy = msgspec.field(default_factory=UpdatePolicy)
     rollback: UpdatePolicy = msgspec.field(default_factory=UpdatePolicy)
     paused: bool = False  # hold updates and rollbacks

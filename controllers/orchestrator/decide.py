@@ -17,8 +17,9 @@ from api.types.revision import Revision
 from api.types.service import Service
 from api.types.task import RANK, TERMINAL, Task, TaskState
 from controllers.orchestrator.births import new_revision
-from controllers.orchestrator.census import Census, status_of, turned_status
+from controllers.orchestrator.census import Census, conditions_of, status_of, turned_status
 from controllers.orchestrator.decision import Decision, Note, World
+from controllers.orchestrator.dependencies import waiting_conditions, waiting_status
 from controllers.orchestrator.jobs import decide_job
 from controllers.orchestrator.rollout import Rollout
 from controllers.orchestrator.slots import Key, Slot, group, made, never_assigned, runs
@@ -45,6 +46,12 @@ def decide(
     if service.metadata.deletion_timestamp is not None:
         return cascade(tasks, revisions)
     decision = Decision()
+    if world.waits_for and not (tasks or revisions):
+        status = waiting_status(service)
+        told = waiting_conditions(world.waits_for)
+        status.conditions = conditions_of(service.status.conditions, *told, now=world.now)
+        decision.status = status
+        return decision
     if all(known.metadata.name != revision for known in revisions):
         decision.revision = new_revision(service, revision, revisions, world.now)
         number = decision.revision.spec.number

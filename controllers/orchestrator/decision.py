@@ -43,6 +43,7 @@ class World(msgspec.Struct, frozen=True):
     nodes: Mapping[str, Node]
     observed: Observed
     now: datetime
+    waits_for: str = ""  # services that have to be there before it starts for the first time
 
 
 class Decision(msgspec.Struct):

@@ -31,6 +31,7 @@ from api.types.task import TERMINAL, Task, TaskState
 from controllers.orchestrator.census import refused_status
 from controllers.orchestrator.decide import cascade, decide
 from controllers.orchestrator.decision import Decision, Observed, World
+from controllers.orchestrator.dependencies import Other, waits_for
 from controllers.orchestrator.slots import made
 from controllers.placement.cluster import is_ready, offer
 from controllers.reconcile.barrier import settled
@@ -60,6 +61,7 @@ class ServiceController:
         self._nodes: dict[str, Node] = {}
         self._status_written: dict[str, float] = {}  # loop's time
         self._names: dict[str, tuple[int, str]] = {}  # revision names by service revision
+        self._awaited: dict[str, set[str]] = {}  # by service: those that wait for it to come up
         self._unsure: set[str] = set()  # keys whose last write may or may not have happened
         self._controller = Controller(
             self.name, self._reconcile, workers=WORKERS, pace=self._pace, given_up=self._refuse
@@ -102,6 +104,7 @@ class ServiceController:
     def _heard(self, events: Sequence[CacheEvent]) -> None:
         add = self._controller.queue.add
         for event in events:
+            self._wake_waiting(event)
             if event.kind is TASK:
                 if self._task_matters(event):
                     task: Task = event.item.obj
@@ -210,13 +213,41 @@ class ServiceController:
         revisions: list[Revision] = [i.obj for i in self._cache.by(REVISION, "service", key)]
         if item is None:
             return cascade(tasks, revisions)
-        world = World(nodes=self._nodes, observed=self._observed, now=self._clock())
+        world = World(
+            nodes=self._nodes,
+            observed=self._observed,
+            now=self._clock(),
+            waits_for="" if tasks or revisions else self._waits_for(key, item),
+        )
         try:
             return decide(item.obj, self._revision_name(key, item), tasks, revisions, world)
         except ValueError as error:
             raise GiveUp(
                 "InvalidSpec", f"{error}; correct it and apply the service again"
             ) from None
+
+    def _waits_for(self, key: str, item: Item) -> str:
+        """What its first start waits for; it is looked at again when something happens there."""
+
+        def find(name: str) -> Other | None:
+            there = self._cache.get(SERVICE, item.namespace, name)
+            if there is None:
+                return None
+            tasks = self._cache.by(TASK, "service", f"{item.namespace}/{name}")
+            return Other(there.obj, [task.obj for task in tasks])
+
+        wanted = item.obj.spec.depends_on
+        words = waits_for(wanted, find)
+        for one in wanted if words else ():
+            self._awaited.setdefault(f"{item.namespace}/{one.service}", set()).add(key)
+        return words
+
+    def _wake_waiting(self, event: CacheEvent) -> None:
+        """Services that wait for that one, or for that task's, to come up."""
+        if self._awaited and event.kind in (SERVICE, TASK):
+            name = event.item.name if event.kind is SERVICE else event.item.obj.spec.service
+            for key in self._awaited.pop(f"{event.item.namespace}/{name}", ()):
+                self._controller.queue.add(key)
 
     def _revision_name(self, key: str, item: Item) -> str:
         known = self._names.get(key)

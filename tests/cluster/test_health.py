@@ -71,3 +71,36 @@ def test_who_is_not_ready_runs_on_without_traffic(cluster: Cluster) -> None:
     inside(cluster, task, "httpd -p 80 -h /tmp")
     until(found, "it is back")
     cluster.ctl("delete", "service", "shy", "client")
+
+
+def test_services_start_in_order(cluster: Cluster) -> None:
+    well = {"command": ["test", "-e", "/tmp/well"], **QUICK, "startPeriod": "60s"}
+    db = service("db", healthcheck=well)
+    shop = service("shop")
+    shop["spec"]["dependsOn"] = [{"service": "db"}]
+    cycle = service("db", healthcheck=well)
+    cycle["spec"]["dependsOn"] = [{"service": "shop", "condition": "started"}]
+    refused = cluster.apply(shop, cycle, check=False)
+    assert refused.returncode != 0
+    assert "shop → db → shop" in refused.stderr + refused.stdout
+    said = cluster.apply(shop)
+    assert "service default/db does not exist yet" in said.stderr + said.stdout
+    cluster.apply(db)
+
+    def waits() -> bool:
+        found = cluster.find("service", "shop") or {}
+        conditions = found.get("status", {}).get("conditions", [])
+        words = "waiting for service db to be healthy (0/1 tasks are)"
+        return any(words in condition["message"] for condition in conditions)
+
+    until(waits, "it says what it waits for")
+    refused = cluster.apply(cycle, check=False)
+    assert "db → shop → db" in refused.stderr + refused.stdout
+    (task,) = until(
+        lambda: [t for t in cluster.tasks("db", "Starting") if t["status"].get("container")],
+        "db is starting",
+    )
+    assert cluster.tasks("shop") == []
+    inside(cluster, task, "touch /tmp/well")
+    cluster.until_running("shop", 1)
+    cluster.ctl("delete", "service", "db", "shop")
