@@ -173,6 +173,8 @@ class TaskTemplate(Struct, kw_only=True):
     resources: Resources = msgspec.field(default_factory=Resources)
     healthcheck: Healthcheck | None = None
     readiness: Readiness | None = None
+    stop_delay: str = "0s"  # without traffic, before pre_stop and the signal
+    pre_stop: list[str] = []  # run in the container before the signal, for half the grace
     stop_signal: str = ""  # empty: the image's, else SIGTERM
     stop_grace_period: str = "10s"
     ports: list[Port] = []

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 from collections.abc import Callable
 from datetime import UTC, datetime
 
@@ -29,6 +30,7 @@ from api.types.assignment import COMPLETE, Assignments, StatusReport
 from api.types.quantity import parse_duration
 from api.types.task import TERMINAL, Task, TaskState, TaskStatus, forward
 from api.types.template import TaskTemplate
+from controllers.agent import leaving
 from controllers.agent.checks import Checks
 from controllers.agent.drivers.contract import (
     Container,
@@ -327,7 +329,8 @@ class Tasks:
             case Do.START:
                 await self._start(known)
             case Do.STOP:
-                await self._stop(known, sight.grace)
+                ill = bool(status.error) or status.state in TERMINAL
+                await self._stop(known, sight.grace, leave=not ill)
         return True
 
     def _serve(self, known: _Known, status: TaskStatus) -> TaskStatus:
@@ -424,8 +427,12 @@ class Tasks:
         except DriverError as error:
             known.failure = Failure(TaskState.FAILED, f"it could not be started: {error}")
 
-    async def _stop(self, known: _Known, grace: float) -> None:
+    async def _stop(self, known: _Known, grace: float, *, leave: bool = True) -> None:
         try:
+            self._driver.serve(known.uid, False)
+            if leave and known.template is not None:
+                say = functools.partial(self._say, known)
+                grace = await leaving.leave(self._driver, known.uid, known.template, grace, say)
             known.container = await self._driver.stop(known.uid, grace=grace)
         except NotFound:
             known.container = None

@@ -181,6 +181,35 @@ async def test_readiness_takes_traffic_away_and_nothing_else(node: Machine) -> N
     assert node.engine.containers[uid].serving
 
 
+async def test_a_task_leaves_before_it_is_stopped(node: Machine) -> None:
+    """No traffic, a delay of 5 s, a command of 2 s, then the signal."""
+    uid = node.managers.add(stopDelay="5s", preStop=["sleep", "2"], stopGracePeriod="20s")
+    await asyncio.sleep(QUIET)
+    assert node.engine.containers[uid].serving
+    node.managers.unwant(uid)
+    await asyncio.sleep(4)
+    assert node.engine.containers[uid].phase is Phase.RUNNING
+    assert not node.engine.containers[uid].serving
+    assert not node.managers.status(uid).ready
+    assert node.managers.words(uid).startswith("leaving: it gets no traffic, and 5 s")
+    await node.kill_agent()
+    node.start_agent()
+    await asyncio.sleep(6.5)
+    assert node.engine.containers[uid].phase is Phase.RUNNING, "the delay began anew"
+    await asyncio.sleep(2)
+    assert node.managers.state(uid) is TaskState.SHUTDOWN
+
+
+async def test_a_command_before_the_signal_has_half_the_grace(node: Machine) -> None:
+    uid = node.managers.add(preStop=["sleep", "100"], stopGracePeriod="10s")
+    await asyncio.sleep(QUIET)
+    node.managers.unwant(uid)
+    await asyncio.sleep(4)
+    assert node.engine.containers[uid].phase is Phase.RUNNING
+    await asyncio.sleep(2)
+    assert node.managers.state(uid) is TaskState.SHUTDOWN
+
+
 async def test_a_command_may_say_who_is_ready(node: Machine) -> None:
     never = node.managers.add(readiness={"command": ["sh", "-c", "echo not yet; exit 1"]})
     soon = node.managers.add(readiness={"command": ["true"]})

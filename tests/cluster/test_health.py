@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 
 from tests.cluster.harness import Cluster, Document, service, until
 
@@ -104,3 +105,24 @@ def test_services_start_in_order(cluster: Cluster) -> None:
     inside(cluster, task, "touch /tmp/well")
     cluster.until_running("shop", 1)
     cluster.ctl("delete", "service", "db", "shop")
+
+
+def test_who_stops_leaves_first(cluster: Cluster) -> None:
+    script = "trap 'echo told; exit 0' TERM; while true; do sleep 0.1; done"
+    before = ["sh", "-c", "echo before >/proc/1/fd/1"]
+    leaver = service("leaver", script, stopDelay="5s", preStop=before)
+    cluster.apply(leaver, service("witness"))
+    (task,) = cluster.until_running("leaver", 1)
+    (witness,) = cluster.until_running("witness", 1)
+    hosts = "cat /etc/hosts"
+    until(lambda: "leaver.default" in inside(cluster, witness, hosts), "it is found")
+    logs = ["docker", "-H", f"unix://{cluster.socket}", "logs", "-f"]
+    listener = subprocess.Popen(
+        [*logs, task["status"]["container"]["id"]], stdout=subprocess.PIPE, text=True
+    )
+    cluster.ctl("scale", "service", "leaver", "--replicas", "0")
+    until(lambda: "leaver.default" not in inside(cluster, witness, hosts), "it is found no more")
+    assert len(cluster.running_of("leaver")) == 1, "and runs on"
+    until(lambda: not cluster.running_of("leaver"), "it has ended")
+    assert listener.communicate(timeout=10)[0].split() == ["before", "told"]
+    cluster.ctl("delete", "service", "leaver", "witness")
