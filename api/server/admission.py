@@ -218,6 +218,8 @@ def warnings(kind: Kind, namespace: str, document: Document, world: World) -> li
         for mount in template.get(field) or ():
             said += _reference(word, namespace, mount, keys_of)
     said += dependencies.absent(namespace, dependencies.named(document), world.depends_on)
+    if login := template.get("imageCredentials"):
+        said += _reference("secret", namespace, {"name": login}, world.secret_keys)
     return list(dict.fromkeys(said))
 
 

@@ -219,8 +219,9 @@ class Assignments:
         if item is None:
             return set(), set()
         template = item.obj.spec.template
+        logins = {template.image_credentials} - {""}
         return (
-            {f"{namespace}/{mount.name}" for mount in template.secrets},
+            {f"{namespace}/{name}" for name in {mount.name for mount in template.secrets} | logins},
             {f"{namespace}/{mount.name}" for mount in template.configs},
         )
 

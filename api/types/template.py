@@ -148,6 +148,7 @@ class Port(Struct, kw_only=True):
 class TaskTemplate(Struct, kw_only=True):
     image: str
     image_pull: str = "ifNotPresent"  # always | ifNotPresent | never
+    image_credentials: str = ""  # a Secret's name
     command: list[str] = []  # replaces the image's entrypoint
     args: list[str] = []  # replaces the image's command
     env: dict[str, str | int | float] = {}

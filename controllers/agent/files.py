@@ -90,6 +90,11 @@ class Files:
                 return f"key {mount.key} of {name}, which has only: {keys}"
         return ""
 
+    def data(self, namespace: str, name: str) -> dict[str, bytes]:
+        """Its bytes; none where it is not here."""
+        delivery = self._deliveries.get(f"{namespace}/{name}")
+        return {} if delivery is None else delivery.data
+
     # What tasks see.
 
     def places(self, namespace: str, mounts: Sequence[Mount]) -> list[Place]:

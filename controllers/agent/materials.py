@@ -6,10 +6,12 @@ from collections.abc import Container
 from pathlib import Path
 
 from api.types.assignment import Assignments
-from api.types.template import TaskTemplate
+from api.types.template import SecretMount, TaskTemplate
 from controllers.agent.drivers.contract import BoundFile
 from controllers.agent.files import Files, Trouble, keep_apart
 from controllers.agent.memory import NotInMemory, mount
+
+_LOGIN_KEYS = (".dockerconfigjson", "config.json")  # Kubernetes' name for it, and Docker's
 
 
 class Materials:
@@ -36,11 +38,28 @@ class Materials:
 
     def missing(self, namespace: str, template: TaskTemplate) -> str:
         """What a task of this template would wait for, in words; empty: all is here."""
-        if not template.secrets and not template.configs:
+        secrets = template.secrets
+        if template.image_credentials:
+            secrets = [SecretMount(name=template.image_credentials), *secrets]
+        if not secrets and not template.configs:
             return ""
-        return self._secrets.missing(namespace, template.secrets) or self._configs.missing(
+        return self._secrets.missing(namespace, secrets) or self._configs.missing(
             namespace, template.configs
         )
+
+    def login(self, namespace: str, template: TaskTemplate) -> bytes:
+        """A Docker configuration to pull its image with; empty: the node's. Raises Trouble."""
+        name = template.image_credentials
+        if not name:
+            return b""
+        data = self._secrets.data(namespace, name)
+        found = next((data[key] for key in _LOGIN_KEYS if key in data), None)
+        if found is None:
+            raise Trouble(
+                f"secret {namespace}/{name} has no key {' or '.join(_LOGIN_KEYS)}, which"
+                " imageCredentials needs: put the config.json that `docker login` writes there"
+            )
+        return found
 
     def write(self, task_uid: str, namespace: str, template: TaskTemplate) -> list[BoundFile]:
         """The task's files, there when this returns. Raises Trouble, OSError."""

@@ -377,15 +377,19 @@ class Tasks:
         if task is None or template is None:
             return
         try:
+            login = self._materials.login(task.metadata.namespace, template)
             async with asyncio.timeout(None) as known.pulling:
                 await self._driver.pull(
-                    template.image, lambda words: self._say(known, words), template.image_pull
+                    template.image,
+                    lambda words: self._say(known, words),
+                    template.image_pull,
+                    login,
                 )
         except TimeoutError:
             return  # not wanted any more
         except EngineDown:
             raise
-        except DriverError as error:
+        except (DriverError, Trouble) as error:
             known.failure = Failure(TaskState.REJECTED, str(error))
             return
         finally:
@@ -413,6 +417,7 @@ class Tasks:
             hostname=template.hostname or metadata.name,
             template=informed(template, task),
             files=self._materials.write(metadata.uid, metadata.namespace, template),
+            login=self._materials.login(metadata.namespace, template),
         )
 
     async def _start(self, known: _Known) -> None:

@@ -134,3 +134,19 @@ async def test_what_can_t_be_read_is_said(home: Home, config: object, words: str
 async def test_what_has_no_credentials_is_fine(home: Home, config: object) -> None:
     home.write(config)
     assert await credentials("r.example/app") == ""
+
+
+async def test_a_secrets_helper_is_not_run(home: Home) -> None:
+    """It would be a program on the node that whoever wrote the secret chose."""
+    home.helper("evil", f"touch {home.folder}/ran")
+    home.write({"auths": {"r.example": login("node", "own")}})
+    given = json.dumps({"credsStore": "evil", "credHelpers": {"r.example": "evil"}}).encode()
+    header = json.loads(base64.urlsafe_b64decode(await credentials("r.example/app", given)))
+    assert header["username"] == "node"
+    assert not (home.folder / "ran").exists()
+
+
+async def test_a_secret_that_is_no_configuration_says_so_and_not_what_it_holds(home: Home) -> None:
+    with pytest.raises(DriverError, match="imageCredentials holds no Docker config") as raised:
+        await credentials("r.example/app", b"hunter2")
+    assert "hunter2" not in str(raised.value)

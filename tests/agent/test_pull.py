@@ -11,6 +11,7 @@ import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from controllers.agent.drivers.contract import Phase, Refused
@@ -144,6 +145,23 @@ async def test_always_follows_a_tag_that_has_moved(
         await ground.driver.remove(uid)
     finally:
         docker("rmi", "-f", image)
+
+
+async def test_a_tasks_own_login_comes_before_the_nodes(
+    ground: Ground, closed_registry: Registry, login: Login
+) -> None:
+    closed_registry.forget()
+    login(closed_registry.config("wrong"))
+    own = json.dumps(closed_registry.config(PASSWORD)).encode()
+    elsewhere = json.dumps({"auths": {"r.example": {}}}).encode()
+    for bad in (b"", elsewhere):
+        with pytest.raises(Refused, match=r"does not let node here pull.*imageCredentials"):
+            await ground.driver.pull(closed_registry.image, lambda words: None, login=bad)
+    await ground.driver.pull(closed_registry.image, lambda words: None, login=own)
+    closed_registry.forget()
+    spec = ground.spec("true", image=closed_registry.image)
+    await ground.driver.create(msgspec.structs.replace(spec, login=own))  # pulled once more
+    await ground.driver.remove(spec.task_uid)
 
 
 async def test_never_asks_no_registry(

@@ -145,6 +145,20 @@ async def test_a_secret_stays_while_a_wanted_task_names_it(server: Running, admi
         assert said(await anext(messages)) == {"removed_secrets": ["default/password"]}
 
 
+async def test_a_login_is_on_the_node_while_a_task_names_it(server: Running, admin: Client) -> None:
+    await admin.create(secret("login", value="s3cret"))
+    named = revision()
+    named.spec.template.image_credentials = "login"
+    await server.put(named)
+    await server.put(task("t1", node="a"))
+    async with stream(server) as messages, server.client(node="a") as agent:
+        assert said(await anext(messages))["secrets"] == {"login": {"value": b"s3cret"}}
+        status = TaskStatus(state=TaskState.FAILED)
+        report = StatusReport(namespace="default", name="t1", uid="uid-t1", status=status)
+        await agent.report("a", [report])
+        assert said(await anext(messages))["removed_secrets"] == ["default/login"]
+
+
 async def test_a_secret_that_comes_later_is_brought(server: Running, admin: Client) -> None:
     await server.put(revision(secrets=["password"], configs=["settings"]))
     await server.put(task("t1", node="a"))

@@ -61,6 +61,7 @@ class ContainerSpec(msgspec.Struct, frozen=True, kw_only=True):
     hostname: str
     template: TaskTemplate
     files: list[BoundFile] = []
+    login: bytes = b""  # as for `pull`
 
 
 class Phase(enum.Enum):
@@ -147,13 +148,18 @@ class Driver(Protocol):
         """
 
     async def pull(
-        self, image: str, progress: Callable[[str], None], policy: str = "ifNotPresent"
+        self,
+        image: str,
+        progress: Callable[[str], None],
+        policy: str = "ifNotPresent",
+        login: bytes = b"",
     ) -> None:
         """Make the image present. Present already: nothing happens, unless `policy` is `always`,
         which asks the registry what the name stands for now. `progress` takes words, none twice in
         a row. Cancelled, it goes on for others who want the same image. Raises Refused, with what
         to do where the registry has no such image or wants a login, or where `policy` is `never`
-        and the image is not here."""
+        and the image is not here. `login` is a Docker configuration, which comes before the
+        node's own."""
 
     async def create(self, spec: ContainerSpec) -> Container:
         """The task's container, made or found. Raises Refused where a stranger has its name."""

@@ -142,10 +142,14 @@ class DockerDriver:
         return "" if ours else uid
 
     async def pull(
-        self, image: str, progress: Callable[[str], None], policy: str = "ifNotPresent"
+        self,
+        image: str,
+        progress: Callable[[str], None],
+        policy: str = "ifNotPresent",
+        login: bytes = b"",
     ) -> None:
         if policy == "always" or image not in self._present:
-            await self._pulls.pull(image, progress, policy)
+            await self._pulls.pull(image, progress, policy, login)
             self._present.add(image)
 
     async def create(self, spec: ContainerSpec) -> Container:
@@ -401,7 +405,9 @@ class DockerDriver:
                     pulled = True
                     template = spec.template
                     self._present.discard(template.image)
-                    await self.pull(template.image, lambda words: None, template.image_pull)
+                    await self.pull(
+                        template.image, lambda words: None, template.image_pull, spec.login
+                    )
                     continue
                 if "is already in use by container" not in text:
                     raise

@@ -81,7 +81,11 @@ class SimulatedDriver:
             del self.engine.subscribers[subscriber]
 
     async def pull(
-        self, image: str, progress: Callable[[str], None], policy: str = "ifNotPresent"
+        self,
+        image: str,
+        progress: Callable[[str], None],
+        policy: str = "ifNotPresent",
+        login: bytes = b"",
     ) -> None:
         self._check()
         await self.engine.pull(image, progress, policy)

@@ -46,18 +46,39 @@ def registry(image: str) -> str:
     return _HUB
 
 
-async def credentials(image: str) -> str:
-    """The X-Registry-Auth header for a pull; empty without an entry. Raises DriverError."""
-    config = _config()
+async def credentials(image: str, login: bytes = b"") -> str:
+    """The X-Registry-Auth header for a pull; empty without an entry. Raises DriverError.
+
+    `login`, a task's own configuration, comes first. Of it only what it holds itself is used:
+    a helper would be a program on the node that whoever wrote the secret chose.
+    """
     name = registry(image)
+    found = _entry(_given(login), name) if login else None
+    if found is not None:
+        return _header(found, name)
+    config = _config()
     helper = (config.helpers or {}).get(name) or config.store
     found = await _ask(helper, name) if helper else None
     if found is None:
         found = _entry(config, name)
     if found is None:
         return ""
+    return _header(found, name)
+
+
+def _header(found: dict[str, str], name: str) -> str:
     header = msgspec.json.encode({**found, "serveraddress": name})
     return base64.urlsafe_b64encode(header).decode()
+
+
+def _given(login: bytes) -> _Config:
+    try:
+        return msgspec.json.decode(login, type=_Config)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise DriverError(
+            "the secret named in imageCredentials holds no Docker configuration; put the"
+            " config.json that `docker login` writes there"
+        ) from error
 
 
 def _config() -> _Config:

@@ -17,7 +17,7 @@ from controllers.agent.drivers.engine.client import EngineClient
 from controllers.agent.drivers.engine.credentials import credentials, registry
 
 Say = Callable[[str], None]
-_Key = tuple[str, str]  # image, policy
+_Key = tuple[str, str, bytes]  # image, policy, login: nobody pulls with another's
 
 _PULL_SECONDS = 3600.0
 _SAY_SECONDS = 1.0  # between two words on how much has come
@@ -32,16 +32,18 @@ class Pulls:
         self._node = node
         self._pulls: dict[_Key, _Pull] = {}
 
-    async def pull(self, image: str, progress: Say, policy: str = "ifNotPresent") -> None:
+    async def pull(
+        self, image: str, progress: Say, policy: str = "ifNotPresent", login: bytes = b""
+    ) -> None:
         """Present already: nothing is fetched, or said, unless `policy` is `always`.
 
         Raises Refused, DriverError.
         """
-        key = (image, policy)
+        key = (image, policy, login)
         pull = self._pulls.get(key)
         if pull is None:
             pull = self._pulls[key] = _Pull()
-            pull.task = asyncio.create_task(self._ensure(image, pull.say, policy))
+            pull.task = asyncio.create_task(self._ensure(image, pull.say, policy, login))
             pull.task.add_done_callback(lambda task: self._over(key, pull, task))
         pull.listen(progress)
         try:
@@ -67,9 +69,9 @@ class Pulls:
         if self._pulls.get(key) is pull:
             del self._pulls[key]
 
-    async def _ensure(self, image: str, say: Say, policy: str) -> None:
+    async def _ensure(self, image: str, say: Say, policy: str, login: bytes) -> None:
         if policy == "always":
-            await self._fetch(image, say)
+            await self._fetch(image, say, login)
             return
         try:
             await self._client.call("GET", f"images/{quote(image, safe='')}/json")
@@ -79,19 +81,19 @@ class Pulls:
                     f"image {image} is not on node {self._node}, and imagePull is never; bring it "
                     "there (docker load, docker pull), or let it be pulled: imagePull: ifNotPresent"
                 ) from error
-            await self._fetch(image, say)
+            await self._fetch(image, say, login)
 
-    async def _fetch(self, image: str, say: Say) -> None:
+    async def _fetch(self, image: str, say: Say, login: bytes) -> None:
         name, tag = _split(image)
         layers = _Layers(image)
         say(f"pulling {image}")
         try:
-            login = await credentials(image)
+            header = await credentials(image, login)
             async with self._client.stream(
                 "POST",
                 "images/create",
                 params={"fromImage": name, "tag": tag},
-                headers={"X-Registry-Auth": login} if login else None,
+                headers={"X-Registry-Auth": header} if header else None,
                 seconds=_PULL_SECONDS,
             ) as answer:
                 async for line in answer.content:
@@ -117,7 +119,7 @@ class Pulls:
             return Refused(
                 f"registry {where} does not let node {self._node} pull {image}: {text}; "
                 f"log in on the node, as the agent's user (docker login {where}), "
-                "or check the image's name"
+                "name a Secret with a login in imageCredentials, or check the image's name"
             )
         return Refused(
             f"no such image: {image} is not on node {self._node} and pulling it failed: {text}; "
