@@ -264,7 +264,7 @@ def _chosen(service: Document, kept: Sequence[Document], number: int | None) -> 
 
 def undoing(service: Document, revision: Document) -> Document:
     """The patch that copies the revision's template into the service, if it is still as seen."""
-    metadata, template = service["metadata"], revision["spec"]["template"]
+    metadata, template = service["metadata"], _given(revision["spec"]["template"])
     annotations = {UNDONE_TO: revision["metadata"]["name"]}
     said = (metadata.get("annotations") or {}).get(patches.LAST_APPLIED, "")
     if said:
@@ -276,6 +276,14 @@ def undoing(service: Document, revision: Document) -> Document:
         "metadata": {"resourceVersion": metadata["resourceVersion"], "annotations": annotations},
         "spec": {"template": change},
     }
+
+
+def _given(template: Document) -> Document:
+    """Without empty blocks, which a manifest that has none doesn't say: given, they would be filled
+    with defaults, and make another revision."""
+    short = {key: _given(value) if isinstance(value, dict) else value
+             for key, value in template.items()}  # fmt: skip
+    return {key: value for key, value in short.items() if value != {}}
 
 
 def _resumption(service: Document) -> Document:
