@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from api.types.template import TcpCheck
 from controllers.agent.drivers.contract import DriverError, NotFound, Phase, Refused
 from tests.agent.ground import (
     ABSENT_COMMAND,
@@ -18,6 +19,7 @@ from tests.agent.ground import (
     IMAGE,
     Ground,
     changes,
+    docker,
     until,
 )
 
@@ -318,3 +320,35 @@ async def test_an_image_that_must_not_be_pulled_has_to_be_there(ground: Ground) 
         await ground.driver.pull("skep/absent:1", lambda words: None, "never")
     await ground.driver.pull(IMAGE, lambda words: None)
     await ground.driver.pull(IMAGE, lambda words: None, "never")
+
+
+# Checks from outside, and who gets traffic.
+
+
+async def test_a_probe_finds_who_listens_and_never_raises_for_who_does_not(ground: Ground) -> None:
+    uid = await ground.start()
+    running = await ground.driver.inspect(uid)
+    if ground.kind == "simulated":
+        ground.engine.silence(uid, "connection refused: nothing listens there")
+    refused = await ground.driver.probe(running, TcpCheck(port=80), 10)
+    assert not refused.passed
+    assert "nothing listens there" in refused.output
+    if ground.kind == "simulated":
+        ground.engine.silence(uid, "")
+    else:
+        docker("exec", running.id, "httpd", "-p", "80", "-h", "/tmp")
+    assert (await ground.driver.probe(running, TcpCheck(port=80), 10)).passed
+    over = await ground.driver.stop(uid, grace=0)
+    assert not (await ground.driver.probe(over, TcpCheck(port=80), 10)).passed
+
+
+async def test_traffic_may_be_given_and_taken_at_any_time(ground: Ground) -> None:
+    """Before it is there, twice, and after its end: nothing happens."""
+    uid = await ground.start()
+    for serving in (False, True, True, False):
+        ground.driver.serve(uid, serving)
+    ground.driver.serve("nobody", True)
+    await ground.driver.stop(uid, grace=0)
+    ground.driver.serve(uid, False)
+    await ground.driver.remove(uid)
+    ground.driver.serve(uid, False)
