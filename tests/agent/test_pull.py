@@ -144,7 +144,10 @@ async def test_always_follows_a_tag_that_has_moved(
         assert (await ground.driver.inspect(uid)).phase is Phase.RUNNING
         await ground.driver.remove(uid)
     finally:
-        docker("rmi", "-f", image)
+        shape = "{{.Repository}}@{{.Digest}}"
+        names = docker("images", "--digests", "--format", shape, image.rpartition(":")[0])
+        for name in {image, *(each for each in names.split() if "@sha256:" in each)}:
+            docker("rmi", "-f", name)
 
 
 async def test_a_tasks_own_login_comes_before_the_nodes(
