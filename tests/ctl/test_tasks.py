@@ -90,7 +90,8 @@ def test_a_task_that_has_not_begun(ctl: Ctl) -> None:
     ctl("wait", "service", "web", "--for=jsonpath={.status.revision}", "--timeout=20s")
     done = ctl("logs", a_task(ctl), code=None)
     assert done.code == 1
-    assert "no node" in done.err or "not" in done.err
+    assert f"{ctl.namespace}/web" in done.err
+    assert "it is Pending (" in done.err, "it says why there is no output"
     service_logs = ctl("logs", "service/web")
     assert service_logs.err.startswith(f"no task of service {ctl.namespace}/web has begun yet: web")
     done = ctl("exec", "service/web", "--", "true", code=1)
