@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncGenerator
 
 import aiodocker
@@ -9,7 +10,7 @@ import aiohttp
 from aiodocker.execs import Exec
 from aiodocker.stream import Stream
 
-from controllers.agent.drivers.contract import LogLine
+from controllers.agent.drivers.contract import DriverError, LogLine
 from controllers.agent.drivers.engine.client import EngineClient
 
 
@@ -18,6 +19,8 @@ class EngineTerminal:
         self._client = client
         self._process = process
         self._stream = stream
+        self._begun = False
+        self._size: tuple[int, int] | None = None  # columns and lines, as asked for last
 
     async def output(self) -> AsyncGenerator[LogLine, None]:
         try:
@@ -25,6 +28,7 @@ class EngineTerminal:
                 message = await self._stream.read_out()
                 if message is None:
                     return
+                await self._size_again()
                 yield LogLine(message.stream, message.data)
         except (aiodocker.DockerError, aiohttp.ClientError, OSError) as error:
             raise self._client.words(error) from error
@@ -44,6 +48,17 @@ class EngineTerminal:
                 transport.write_eof()
 
     async def resize(self, width: int, height: int) -> None:
+        self._size = (width, height)
+        await self._apply(width, height)
+
+    async def _size_again(self) -> None:
+        """With the first output: what was asked for before the process ran, the engine loses."""
+        if not self._begun and self._size is not None:
+            with contextlib.suppress(DriverError):  # it has ended already
+                await self._apply(*self._size)
+        self._begun = True
+
+    async def _apply(self, width: int, height: int) -> None:
         await self._client.call(
             "POST", f"exec/{self._process.id}/resize", params={"w": str(width), "h": str(height)}
         )
