@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import json
 import os
-import shutil
 import signal
 import sys
 import termios
@@ -130,7 +129,8 @@ async def _resize(pipe: Pipe, changed: asyncio.Event) -> None:
     while True:
         await changed.wait()
         changed.clear()
-        size = shutil.get_terminal_size()
+        # Not shutil's: that takes COLUMNS and LINES, where a shell exports them, for the truth.
+        size = os.get_terminal_size(sys.stdin.fileno())
         await pipe.resize(size.columns, size.lines)
 
 
