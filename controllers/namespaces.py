@@ -114,10 +114,12 @@ class NamespaceController:
             for kind in _AFTER_TASKS:
                 for item in left.get(kind, ()):
                     write = _deletion(item, now)
-                    if write is not None:
-                        writes.append(write)
                     if write is not None and kind is SECRET and write.value is None:
-                        writes.append(Write(keys.payload_key(name, item.name), None))
+                        # Together or not at all: a secret without its bytes is none.
+                        bytes_gone = [Write(key, None) for key in keys.payload_keys(item.obj)]
+                        await self._store.commit([write, *bytes_gone])
+                    elif write is not None:
+                        writes.append(write)
         results = await self._store.write(writes)
         refused = [result for result in results if isinstance(result, Conflict)]
         if refused:

@@ -152,7 +152,7 @@ def _with_finalizers(item: Item, left: list[str]) -> list[Write]:
 def _gone(item: Item) -> list[Write]:
     writes = [Write(item.key, None, item.revision)]
     if item.kind is SECRET:
-        writes.append(Write(keys.payload_key(item.namespace, item.name), None))
+        writes += [Write(key, None) for key in keys.payload_keys(item.obj)]
     return writes
 
 

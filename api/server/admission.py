@@ -12,19 +12,21 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from datetime import datetime
 from typing import Any, Protocol
 
 import msgspec
 
 from api import schema
-from api.server import dependencies, payloads, status
+from api.server import dependencies, payloads, status, versions
 from api.server.documents import Document, body_of, encode
 from api.server.managed import Book
 from api.server.status import Cause
+from api.store.contract import Write
 from api.types import codec
 from api.types.kinds import NAMESPACE, SECRET, SERVICE, Kind
+from api.types.secret import SECRET_KEEP, SecretStatus
 from api.types.service import TASKS_FINALIZER
 
 NAMESPACE_FINALIZER = "skep.dev/contents"
@@ -61,6 +63,7 @@ class Draft(msgspec.Struct, kw_only=True):
     name: str
     document: Document
     payload: dict[str, bytes] | None = None  # a secret's new bytes; None: as they were
+    payload_writes: list[Write] = []  # where they go
     warnings: list[str] = []
     value: bytes = b""  # the document as the store takes it
     changed: bool = True  # False: it says what is stored already
@@ -133,9 +136,8 @@ def draft_new(kind: Kind, document: Document, *, now: datetime, book: Book | Non
     }
     if book is not None:
         document["metadata"]["managedFields"] = book(None, _view(given, payload))
-    if payload is not None:
-        document["status"] = _secret_status(payload, 1)
-    return _draft(kind, document, payload)
+    writes = _version(document, {}, payload, None, now) if payload is not None else []
+    return _draft(kind, document, payload, writes=writes)
 
 
 def draft_change(
@@ -144,11 +146,15 @@ def draft_change(
     old: Document,
     old_payload: dict[str, bytes] | None,
     book: Book | None = None,
+    *,
+    now: datetime,
+    held: Collection[int] = (),
 ) -> Draft:
     """The stored object `old` with the spec and metadata of a checked document.
 
-    `old_payload` is needed where the document has data. `book` says who manages what from now on;
-    None leaves that as it is. Raises Rejected.
+    `old_payload` is needed where the document has data, and then `held` are the versions of the
+    secret that are in use. `book` says who manages what from now on; None leaves that as it is.
+    Raises Rejected.
     """
     document, payload = _completed(kind, document)
     if payload is not None and payload == old_payload:
@@ -158,10 +164,10 @@ def draft_change(
         raise Rejected(causes)
     was = old["metadata"]
     kept = {f: was[f] for f in _SERVERS if f in was}
-    held = {f: was[f] for f in ("finalizers", "ownerReferences") if f in was}
+    stays = {f: was[f] for f in ("finalizers", "ownerReferences") if f in was}
     changed = payload is not None or body_of(document) != body_of(old)
     generation = int(was.get("generation", 0)) + changed
-    metadata = held | document["metadata"] | kept | {"generation": generation}
+    metadata = stays | document["metadata"] | kept | {"generation": generation}
     if book is not None:
         said = {**document, "metadata": metadata}
         before, after = _view(old, payload and (old_payload or {})), _view(said, payload)
@@ -169,10 +175,10 @@ def draft_change(
     document["metadata"] = _envelope(metadata)
     if "status" in old:
         document["status"] = old["status"]
+    writes: list[Write] = []
     if payload is not None:
-        version = int(old.get("status", {}).get("version", 0)) + 1
-        document["status"] = _secret_status(payload, version)
-    return _draft(kind, document, payload, old)
+        writes = _version(document, old.get("status", {}), payload, old_payload, now, held)
+    return _draft(kind, document, payload, old, writes)
 
 
 def _view(document: Document, payload: dict[str, bytes] | None) -> Document:
@@ -246,6 +252,7 @@ def _draft(
     document: Document,
     payload: dict[str, bytes] | None,
     old: Document | None = None,
+    writes: list[Write] | None = None,
 ) -> Draft:
     metadata = document["metadata"]
     value = encode(kind, document)
@@ -260,6 +267,7 @@ def _draft(
         name=metadata["name"],
         document=document,
         payload=payload,
+        payload_writes=writes or [],
         value=value,
         changed=payload is not None or document != old,
     )
@@ -283,8 +291,22 @@ def _immutable(kind: Kind, document: Document, old: Document) -> list[Cause]:
     return [Cause(field="spec.mode", message=message, reason="FieldValueForbidden")]
 
 
-def _secret_status(payload: dict[str, bytes], version: int) -> Document:
-    return {"version": version, "sizes": {key: len(value) for key, value in payload.items()}}
+def _version(
+    document: Document,
+    status_before: Document,
+    payload: dict[str, bytes],
+    old_payload: dict[str, bytes] | None,
+    now: datetime,
+    held: Collection[int] = (),
+) -> list[Write]:
+    """Give a secret's document the status that says a version more; the writes of its bytes."""
+    before = msgspec.convert(status_before, SecretStatus)
+    keep = int(document.get("keep", SECRET_KEEP))
+    new = versions.added(before, payload, now, keep=keep, held=held)
+    document["status"] = msgspec.to_builtins(new.status)
+    metadata = document["metadata"]
+    namespace, name = metadata.get("namespace", ""), metadata["name"]
+    return versions.payload_writes(namespace, name, before, new, payload, old_payload)
 
 
 def _reference(

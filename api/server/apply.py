@@ -266,7 +266,7 @@ class Applier:
         # says what was applied.
         author = managed.Author(MANAGER, self._resources.now(), begins=False)
         book = managed.by_update(author)
-        return admission.draft_change(entry.kind, document, old, payload, book)
+        return self._resources.changed(item, document, old, payload, book)
 
     # Writing
 

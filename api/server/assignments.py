@@ -253,13 +253,13 @@ class Assignments:
         news, removed = _difference(stream.told["secrets"], there)
         said = []
         for item in news.values():
-            payload = await self._payloads.get(item.namespace, item.name, at=item.revision)
+            payload = await self._payloads.get(item)
             if payload is None:  # deleted since; the cache is about to say so
                 continue
             delivery = Delivery(
                 namespace=item.namespace,
                 name=item.name,
-                version=payload.revision,
+                version=payload.version,
                 data=payload.data,
             )
             said.append(_encode(delivery))

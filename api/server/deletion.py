@@ -14,7 +14,7 @@ from api.server import admission, status
 from api.server.documents import Preconditions, decode, encode
 from api.store.cache import Cache, Item
 from api.store.contract import Write
-from api.store.keys import payload_key
+from api.store.keys import payload_keys
 from api.types import codec
 from api.types.kinds import CONFIG, KINDS, NAMESPACE, NODE, REVISION, SECRET, SERVICE, TASK
 from api.types.meta import FOREGROUND, ORPHAN
@@ -84,7 +84,7 @@ def writes_of(
         return [Write(item.key, value, item.revision)], value
     writes = [Write(item.key, None, item.revision)]
     if item.kind is SECRET:
-        writes.append(Write(payload_key(item.namespace, item.name), None))
+        writes += [Write(key, None) for key in payload_keys(item.obj)]
     return writes, item.value
 
 

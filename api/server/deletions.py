@@ -53,7 +53,7 @@ class Deletions:
                 await self._resources.refresh()
                 continue
             if last.deleted and kind is SECRET:
-                self._payloads.forget(namespace, name)
+                self._payloads.forget(item.obj.metadata.uid)
             await self._resources.seen(revision)
             return last._replace(revision=revision)
         raise status.conflict(kind, namespace, name)

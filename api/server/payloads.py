@@ -8,27 +8,23 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections import OrderedDict
-from typing import Any, NamedTuple
+from collections.abc import Collection
+from typing import Any
 
 import msgspec
 
 from api import schema
 from api.server.documents import Document
+from api.store.cache import Item
 from api.store.contract import Store
 from api.store.keys import payload_key
-from api.types.secret import Config, Payload
+from api.types.secret import Config, Payload, Secret
 
 LAST_APPLIED = "skep.dev/last-applied"
 KUBECTL_LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 
 _KEEP_BYTES = 64 * 1024 * 1024
 _DECODER = msgspec.json.Decoder(Payload)
-
-
-class StoredPayload(NamedTuple):
-    data: dict[str, bytes]
-    version: int
-    revision: int  # of the store
 
 
 def split(document: Document) -> tuple[Document, dict[str, bytes] | None]:
@@ -54,10 +50,6 @@ def joined(document: Document) -> Document:
     }
     rest = {k: v for k, v in document.items() if k != "stringData"}
     return {**rest, "data": {**(document.get("data") or {}), **encoded}}
-
-
-def encode(data: dict[str, bytes], version: int) -> bytes:
-    return msgspec.json.encode(Payload(data=data, version=version))
 
 
 def config_bytes(config: Config) -> dict[str, bytes]:
@@ -106,49 +98,55 @@ def last_applied(document: Document) -> Document:
 
 
 class Payloads:
-    """Reads payloads from the store; keeps those lately used, each under the object's revision.
+    """Reads payloads from the store; keeps those lately used.
 
-    The object and its payload change in one commit, so the object's revision (or a later one,
-    where only its labels changed) tells whether what is kept is still it.
+    A version's bytes never change while its secret lives, so they are kept under the secret's uid.
     """
 
     def __init__(self, store: Store, *, keep: int = _KEEP_BYTES) -> None:
         self._store = store
         self._keep = keep
         self._bytes = 0
-        self._kept: OrderedDict[tuple[str, str], tuple[int, StoredPayload]] = OrderedDict()
+        self._kept: OrderedDict[tuple[str, int], Payload] = OrderedDict()
 
-    async def get(self, namespace: str, name: str, *, at: int = 0) -> StoredPayload | None:
-        """The payload as of the object's revision `at` or later (0: as it is now).
+    async def get(self, item: Item, version: int = 0) -> Payload | None:
+        """The bytes of a version of a secret (0: of the current one); None where there are none.
 
-        None where there is none. Raises StoreError.
+        Raises StoreError.
         """
-        id = (namespace, name)
+        secret: Secret = item.obj
+        version = version or secret.status.version
+        id = (secret.metadata.uid, version)
         kept = self._kept.get(id)
-        if kept is not None and at and kept[0] >= at:
-            self._kept.move_to_end(id)
-            return kept[1]
-        read = await self._store.get(payload_key(namespace, name))
-        self.forget(namespace, name)
-        if read is None:
-            return None
-        payload = _DECODER.decode(read.value)
-        stored = StoredPayload(payload.data, payload.version, read.revision)
-        self._kept[id] = (max(at, read.revision), stored)
-        self._bytes += _size(stored)
-        while self._bytes > self._keep:
-            _, (_, oldest) = self._kept.popitem(last=False)
-            self._bytes -= _size(oldest)
-        return stored
-
-    def forget(self, namespace: str, name: str) -> None:
-        """Call when the secret is gone: its bytes don't stay in memory."""
-        kept = self._kept.pop((namespace, name), None)
         if kept is not None:
-            self._bytes -= _size(kept[1])
+            self._kept.move_to_end(id)
+            return kept
+        payload = await self._read(item.namespace, item.name, version)
+        if payload is None:
+            return None
+        self._kept[id] = payload
+        self._bytes += _size(payload)
+        while self._bytes > self._keep:
+            _, oldest = self._kept.popitem(last=False)
+            self._bytes -= _size(oldest)
+        return payload
+
+    async def _read(self, namespace: str, name: str, version: int) -> Payload | None:
+        for key in (payload_key(namespace, name, version), payload_key(namespace, name)):
+            read = await self._store.get(key)
+            payload = None if read is None else _DECODER.decode(read.value)
+            if payload is not None and payload.version == version:
+                return payload
+        return None
+
+    def forget(self, uid: str, versions: Collection[int] | None = None) -> None:
+        """Call when versions of a secret are gone (None: all): they don't stay in memory."""
+        for id in [id for id in self._kept if id[0] == uid]:
+            if versions is None or id[1] in versions:
+                self._bytes -= _size(self._kept.pop(id))
 
 
-def _size(payload: StoredPayload) -> int:
+def _size(payload: Payload) -> int:
     return sum(map(len, payload.data.values()))
 
 

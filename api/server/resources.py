@@ -13,7 +13,7 @@ import contextlib
 import secrets
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import structlog
 
@@ -31,7 +31,7 @@ from api.server.patches import Patch
 from api.server.payloads import Payloads
 from api.store.cache import Cache, Item
 from api.store.contract import ABSENT, Conflict, Store, Write
-from api.store.keys import object_key, payload_key
+from api.store.keys import object_key, payload_keys
 from api.types import codec
 from api.types.kinds import (
     BY_NAME,
@@ -42,6 +42,7 @@ from api.types.kinds import (
     SERVICE,
     Kind,
 )
+from api.types.secret import Secret
 
 TRIES = 10  # of a change that others keep overtaking
 CATCH_UP = 5.0  # seconds that an answer waits for the cache
@@ -217,7 +218,7 @@ class Resources:
 
         def decide(item: Item, old: Document, payload: dict[str, bytes] | None) -> Draft:
             known, said = admission.checked(document, options.validation, old)
-            draft = admission.draft_change(kind, known, old, payload, book)
+            draft = self.changed(item, known, old, payload, book)
             draft.warnings = said
             return draft
 
@@ -239,7 +240,7 @@ class Resources:
                 document["metadata"].setdefault(field, [])
             document, said = admission.checked(document, options.validation, old)
             book = _book(self.author(options), changed)
-            draft = admission.draft_change(kind, document, old, payload, book)
+            draft = self.changed(item, document, old, payload, book)
             draft.warnings = said
             return draft
 
@@ -276,11 +277,11 @@ class Resources:
         gone = draft.gone
         key = object_key(draft.kind, draft.namespace, draft.name)
         writes = [Write(key, None if gone else draft.value, expect)]
-        if draft.kind is SECRET and (gone or draft.payload is not None):
-            version = int(draft.document["status"]["version"])
-            value = None if gone else payloads.encode(draft.payload or {}, version)
-            writes.append(Write(payload_key(draft.namespace, draft.name), value))
-        return writes
+        if draft.kind is SECRET and gone:
+            secret = cast(Secret, codec.decode(SECRET, draft.value, 0))
+            of_payload = [*payload_keys(secret), *(write.key for write in draft.payload_writes)]
+            return writes + [Write(each, None) for each in dict.fromkeys(of_payload)]
+        return writes + draft.payload_writes
 
     def require_namespace(self, kind: Kind, namespace: str) -> None:
         """Raises Failure where objects can't be made in a namespace."""
@@ -298,8 +299,19 @@ class Resources:
 
     async def payload_of(self, item: Item) -> dict[str, bytes]:
         """A secret's bytes, for comparing. Raises StoreError."""
-        stored = await self._payloads.get(item.namespace, item.name, at=item.revision)
+        stored = await self._payloads.get(item)
         return {} if stored is None else stored.data
+
+    def changed(
+        self,
+        item: Item,
+        document: Document,
+        old: Document,
+        payload: dict[str, bytes] | None,
+        book: Book | None,
+    ) -> Draft:
+        """A draft of the stored object `item` as the checked document says. Raises Rejected."""
+        return admission.draft_change(item.kind, document, old, payload, book, now=self._clock())
 
     # Parts
 

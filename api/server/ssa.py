@@ -78,7 +78,7 @@ class ServerSide:
                 document["metadata"].setdefault(field, [])
             admission.check(document, old)
             book = managed.exactly(entries)
-            draft = admission.draft_change(kind, document, old, payload, book)
+            draft = self._resources.changed(item, document, old, payload, book)
             draft.warnings = said
             return draft
 

@@ -8,6 +8,7 @@ the cluster's own facts.
 from __future__ import annotations
 
 from api.types.kinds import BY_PLURAL, Kind
+from api.types.secret import Secret
 
 ROOT = "/skep/v1/"
 OBJECTS = ROOT + "objects/"
@@ -36,9 +37,18 @@ def parse_object_key(key: str) -> tuple[Kind, str, str]:
     return BY_PLURAL[plural], "" if namespace == _NO_NAMESPACE else namespace, name
 
 
-def payload_key(namespace: str, name: str) -> str:
-    """A secret's bytes."""
-    return f"{PAYLOADS}{namespace}/{name}"
+def payload_key(namespace: str, name: str, version: int = 0) -> str:
+    """The bytes of one version of a secret; 0: of the only one that there was before secrets had
+    several."""
+    key = f"{PAYLOADS}{namespace}/{name}"
+    return f"{key}/{version:010d}" if version else key
+
+
+def payload_keys(secret: Secret) -> list[str]:
+    """All keys under which a secret's bytes are: what goes when it goes."""
+    namespace, name = secret.metadata.namespace, secret.metadata.name
+    versions = [0, *(known.version for known in secret.status.versions if known.kept)]
+    return [payload_key(namespace, name, version) for version in versions]
 
 
 def session_key(node: str) -> str:

@@ -2,11 +2,13 @@
 
 A secret's payload is not part of the object: the server moves `data` to a key of its own
 (`api.store.keys.payload_key`) on the way in, so that nothing that lists, watches, prints or
-caches objects can leak it. What is left says the keys' names and sizes.
+caches objects can leak it. What is left says the keys' names and sizes, and which versions there
+are: each has a payload of its own.
 """
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import ClassVar
 
 import msgspec
@@ -15,15 +17,39 @@ from api.types.meta import Object, Struct
 
 SECRET_MAX_BYTES = 512_000
 CONFIG_MAX_BYTES = 1_024_000
+SECRET_KEEP = 5  # versions
+
+
+class SecretVersion(Struct, kw_only=True):
+    version: int
+    created: datetime | None = None
+    size: int = 0  # bytes in all
+    origin: str = ""  # where the bytes came from, if not from whoever wrote the secret
+    destroyed: datetime | None = None
+
+    @property
+    def kept(self) -> bool:
+        """Whether its bytes are still there."""
+        return self.destroyed is None
 
 
 class SecretStatus(Struct, kw_only=True):
     version: int = 0  # counts up with every change of the payload
     sizes: dict[str, int] = {}  # bytes of each key
+    versions: list[SecretVersion] = []  # the oldest first; none: only `version`, from earlier
+    first: int = 0  # the oldest that there ever was, where that is not 1
+
+    @property
+    def oldest(self) -> int:
+        """The version that those mean who knew the secret when it had, or was to have, but one."""
+        if self.first:
+            return self.first
+        return 1 if self.versions else max(self.version, 1)
 
 
 class Secret(Object, kw_only=True):
     kind: ClassVar[str] = "Secret"
+    keep: int = SECRET_KEEP  # versions whose bytes are kept, the newest included
     status: SecretStatus = msgspec.field(default_factory=SecretStatus)
 
 
@@ -34,7 +60,7 @@ class Config(Object, kw_only=True):
 
 
 class Payload(Struct, kw_only=True):
-    """A secret's bytes, by key, under a store key of their own. Never served to clients."""
+    """A version's bytes, by key, under a store key of their own. Never served to clients."""
 
     data: dict[str, bytes]  # base64 in JSON
     version: int

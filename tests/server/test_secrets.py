@@ -23,7 +23,11 @@ async def payload(server: Running, name: str = "password") -> dict[str, bytes] |
 
     from api.types.secret import Payload
 
-    stored = await server.store.get(payload_key("default", name))
+    item = server.cache.get(SECRET, "default", name)
+    if item is None:
+        assert (await server.store.list(f"{PAYLOADS}default/{name}/")).items == []
+        return None
+    stored = await server.store.get(payload_key("default", name, item.obj.status.version))
     return None if stored is None else msgspec.json.decode(stored.value, type=Payload).data
 
 
@@ -37,7 +41,10 @@ async def test_the_object_says_names_and_sizes_and_the_store_has_the_bytes(
     server: Running, admin: Client
 ) -> None:
     created = await admin.create(secret(user="admin", value=CANARY))
+    versions = created["status"].pop("versions")
     assert created["status"] == {"version": 1, "sizes": {"user": 5, "value": len(CANARY)}}
+    assert [(each["version"], each["size"]) for each in versions] == [(1, 5 + len(CANARY))]
+    assert versions[0]["created"] == created["metadata"]["creationTimestamp"]
     assert "data" not in created
     assert "stringData" not in created
     assert await payload(server) == {"user": b"admin", "value": CANARY.encode()}
@@ -55,7 +62,9 @@ async def test_the_version_counts_changes_of_the_bytes(server: Running, admin: C
     await admin.apply([secret(value="one")])
     await admin.apply([secret(value="two")])
     changed = await admin.get(SECRET, "default", "password")
-    assert changed["status"] == {"version": 2, "sizes": {"value": 3}}
+    assert changed["status"]["version"] == 2
+    assert changed["status"]["sizes"] == {"value": 3}
+    assert [each["version"] for each in changed["status"]["versions"]] == [1, 2]
     assert changed["metadata"]["generation"] == 2
     assert await payload(server) == {"value": b"two"}
     applied = await admin.apply([secret(value="two")])
