@@ -19,6 +19,10 @@ SECRET_MAX_BYTES = 512_000
 CONFIG_MAX_BYTES = 1_024_000
 SECRET_KEEP = 5  # versions
 
+# Annotation of a generated secret: the `status.version` that is to be replaced by a new one now.
+# Done when the version is another, so that it is done once, whoever looks how often.
+ROTATE = "skep.dev/rotate"
+
 
 class SecretVersion(Struct, kw_only=True):
     version: int
