@@ -1,7 +1,7 @@
 """What every client of the API shares: paths, answers, refusals, and words for what fails.
 
 The asynchronous client (`api.client`) can do everything; its library takes longer to load than a
-request takes. `ctl` reads without it (`api.ctl.reader`). Both use what is here.
+request takes. `ctl` asks without it (`api.ctl.blocking`). Both use what is here.
 
 Errors:
 

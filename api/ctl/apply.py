@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING
 import click
 
 from api.ctl.errors import Usage
-from api.ctl.follow import WaitOptions, wait_options, wait_until
 from api.ctl.manifests import Given, file_options, load, refused
 from api.ctl.resources import Target
 from api.ctl.session import Session, verb
+from api.ctl.waiting import WaitOptions, wait_options
 from api.ctl.wanted import IN_EFFECT
 from api.types.kinds import BY_NAME
 
 if TYPE_CHECKING:
-    from api.client import ApplyResult, Client
+    from api.calls import ApplyResult, Calls
+    from api.client import Client
 
 _GONE = "pruned"
 
@@ -56,20 +57,20 @@ def command(
         session.output.note("there are no documents; nothing was written")
         return
 
-    async def work(client: Client) -> None:
-        from api.client import ApiError
+    async def work(client: Calls) -> ApplyResult:
+        from api.rest import ApiError
 
         try:
-            result = await client.apply(
+            return await client.apply(
                 loaded.objects, namespace=namespace, dry_run=dry_run, prune=applyset
             )
         except ApiError as error:
             raise refused(error, loaded.documents) from error
-        show(session, result, dry_run=dry_run)
-        if wait.wait and not dry_run:
-            await _wait(session, client, result, wait.timeout)
 
-    session.run(work)
+    result = session.ask(work)
+    show(session, result, dry_run=dry_run)
+    if wait.wait and not dry_run:
+        session.run(lambda client: _wait(session, client, result, wait.timeout))
 
 
 def show(session: Session, result: ApplyResult, *, dry_run: bool) -> None:
@@ -81,6 +82,8 @@ def show(session: Session, result: ApplyResult, *, dry_run: bool) -> None:
 
 
 async def _wait(session: Session, client: Client, result: ApplyResult, timeout: float) -> None:
+    from api.ctl.follow import wait_until
+
     by_namespace: dict[str, list[Target]] = {}
     for item in result.items:
         if item.result != _GONE:

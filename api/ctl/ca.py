@@ -11,8 +11,8 @@ import msgspec
 
 from api.ctl.context import renewed
 from api.ctl.errors import TimedOut
-from api.ctl.follow import Duration, WaitOptions, wait_options
 from api.ctl.session import Session, verb
+from api.ctl.waiting import Duration, WaitOptions, wait_options
 
 if TYPE_CHECKING:
     from api.client import Client

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, NamedTuple
 import click
 
 from api.ctl.errors import NotFound, Usage
-from api.ctl.follow import DEFAULT_TIMEOUT, Duration, wait_until
+from api.ctl.follow import wait_until
 from api.ctl.manifests import Given, file_options, load
 from api.ctl.resources import Target, targets
 from api.ctl.session import Session, verb
 from api.ctl.suggestions import kinds_then_names
+from api.ctl.waiting import DEFAULT_TIMEOUT, Duration
 from api.ctl.wanted import parse
 from api.types.kinds import BY_NAME, KINDS
 

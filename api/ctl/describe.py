@@ -36,7 +36,8 @@ from api.types.columns import (
 from api.types.kinds import EVENT, NODE, SERVICE, TASK, Kind
 
 if TYPE_CHECKING:
-    from api.ctl.reader import Reader, Reads
+    from api.calls import Calls
+    from api.ctl.blocking import BlockingClient
 
 Document = dict[str, Any]
 
@@ -57,11 +58,11 @@ def command(session: Session, what: tuple[str, ...], selector: str) -> None:
     """
     found = targets(what)
     namespace = session.namespace
-    session.read(lambda client: describe(session.output, client, found, namespace, selector))
+    session.ask(lambda client: describe(session.output, client, found, namespace, selector))
 
 
 async def describe(
-    output: Output, client: Reader, wanted: Sequence[Target], namespace: str, labels: str
+    output: Output, client: BlockingClient, wanted: Sequence[Target], namespace: str, labels: str
 ) -> None:
     first = True
     for target in wanted:
@@ -81,7 +82,7 @@ async def describe(
 
 
 async def _objects(
-    client: Reads, target: Target, namespace: str, labels: str
+    client: Calls, target: Target, namespace: str, labels: str
 ) -> Sequence[Document]:
     if target.name:
         return [await client.get(target.kind, namespace, target.name)]
@@ -89,7 +90,7 @@ async def _objects(
     return listing.items
 
 
-async def _related(client: Reads, kind: Kind, obj: Document) -> Sequence[Document]:
+async def _related(client: Calls, kind: Kind, obj: Document) -> Sequence[Document]:
     """The tasks of a service, or those on a node."""
     name = obj["metadata"]["name"]
     if kind is SERVICE:
@@ -102,7 +103,7 @@ async def _related(client: Reads, kind: Kind, obj: Document) -> Sequence[Documen
     return listing.items
 
 
-async def _events(client: Reads, kind: Kind, obj: Document) -> Sequence[Document]:
+async def _events(client: Calls, kind: Kind, obj: Document) -> Sequence[Document]:
     """Of this object, the newest last."""
     if kind is EVENT:
         return []

@@ -8,11 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-import click
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from api.ctl.errors import CtlError, NotFound, TimedOut
 from api.ctl.output import Output
@@ -21,57 +18,13 @@ from api.ctl.tasks import reasons
 from api.ctl.wanted import Wanted
 from api.types.columns import is_job
 from api.types.kinds import SERVICE, TASK
-from api.types.quantity import parse_duration
 
 if TYPE_CHECKING:
     from api.client import Client
 
 Document = dict[str, Any]
 
-DEFAULT_TIMEOUT = "5m"
 _MOST = 5  # objects that are named when time is over
-
-
-class WaitOptions(NamedTuple):
-    wait: bool
-    timeout: float  # seconds
-
-
-class Duration(click.ParamType[float]):
-    """`30s`, `5m`, `1m30s`, or seconds."""
-
-    name = "duration"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        if isinstance(value, int | float):
-            return float(value)
-        try:
-            return float(value) if value.isdigit() else parse_duration(value)
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
-
-
-def wait_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """--wait and --timeout, handed on as `wait: WaitOptions`."""
-
-    @functools.wraps(function)
-    def joined(*args: Any, wait: bool, timeout: float, **kwargs: Any) -> Any:
-        return function(*args, wait=WaitOptions(wait, timeout), **kwargs)
-
-    for option in (
-        click.option(
-            "--timeout",
-            type=Duration(),
-            default=DEFAULT_TIMEOUT,
-            show_default=True,
-            help="How long to wait.",
-        ),
-        click.option("--wait", is_flag=True, help="Wait until it is in effect."),
-    ):
-        joined = option(joined)
-    return joined
 
 
 async def wait_until(

@@ -28,8 +28,8 @@ from api.types.columns import last_seen
 from api.types.kinds import EVENT, Kind
 
 if TYPE_CHECKING:
+    from api.calls import Calls
     from api.client import Client
-    from api.ctl.reader import Reads
 
 Document = dict[str, Any]
 
@@ -121,7 +121,7 @@ def command(
     """
     format = replace(formats.parse(output), managed_fields=show_managed_fields)
     if what[0] in COMPONENTS:
-        session.read(lambda client: _components(session, client, format))
+        session.ask(lambda client: _components(session, client, format))
         return
     found = targets(ALL if what == ("all",) else what)
     named = any(target.name for target in found)
@@ -162,10 +162,10 @@ def get(session: Session, request: Request) -> None:
     if request.watch:
         session.run(lambda client: _show_and_follow(session, client, request))
     else:
-        session.read(lambda client: _show(session, client, request))
+        session.ask(lambda client: _show(session, client, request))
 
 
-async def _show(session: Session, client: Reads, request: Request) -> tuple[Found, View]:
+async def _show(session: Session, client: Calls, request: Request) -> tuple[Found, View]:
     """What is there, printed. Raises NotFound."""
     found = await fetch(client, request)
     view = View(session.output, request, list(found.by_kind))
@@ -183,7 +183,7 @@ async def _show_and_follow(session: Session, client: Client, request: Request) -
     await _follow(client, request, found, view)
 
 
-async def fetch(client: Reads, request: Request) -> Found:
+async def fetch(client: Calls, request: Request) -> Found:
     """What is there now, sorted."""
     found = Found()
     kinds = dict.fromkeys(target.kind for target in request.targets)
@@ -205,7 +205,7 @@ async def fetch(client: Reads, request: Request) -> Found:
 
 
 async def _fetch_named(
-    client: Reads, request: Request, kind: Kind, names: Sequence[str], found: Found
+    client: Calls, request: Request, kind: Kind, names: Sequence[str], found: Found
 ) -> None:
     from api.rest import ApiError
 
@@ -351,7 +351,7 @@ async def _follow_one(
             view.changed(target.kind, change.object, deleted=change.type == "DELETED")
 
 
-async def _components(session: Session, client: Reads, format: Format) -> None:
+async def _components(session: Session, client: Calls, format: Format) -> None:
     """The manager's parts: not objects, so only a table, yaml and json."""
     components = [dict(each) for each in await client.components()]
     if format.name == "json":

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from api.ctl.errors import CtlError
-from api.ctl.follow import WaitOptions, wait_options, wait_until
+from api.ctl.follow import wait_until
 from api.ctl.resources import Target
 from api.ctl.restart import force, parse
 from api.ctl.session import Session, verb
 from api.ctl.suggestions import names_of
+from api.ctl.waiting import WaitOptions, wait_options
 from api.ctl.wanted import Wanted, halted, progress
 from api.types.columns import field, is_job, newest_run
 from api.types.kinds import SERVICE

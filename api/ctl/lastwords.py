@@ -15,7 +15,7 @@ from api.types.columns import condition, field, text
 from api.types.kinds import SERVICE, TASK, Kind
 
 if TYPE_CHECKING:
-    from api.ctl.reader import Reader
+    from api.ctl.blocking import BlockingClient
 
 Document = dict[str, Any]
 
@@ -44,7 +44,7 @@ def _printed(task: Document) -> bool:
     )
 
 
-def told(client: Reader, task: Document) -> Iterator[str]:
+def told(client: BlockingClient, task: Document) -> Iterator[str]:
     """The lines to show of it."""
     name, namespace = task["metadata"]["name"], task["metadata"]["namespace"]
     try:

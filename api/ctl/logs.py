@@ -13,10 +13,10 @@ import click
 
 from api.ctl import tasks
 from api.ctl.errors import CtlError
-from api.ctl.follow import Duration
 from api.ctl.output import paint
 from api.ctl.session import Session, refusal, verb
 from api.ctl.suggestions import names_of
+from api.ctl.waiting import Duration
 from api.types.kinds import SERVICE, TASK
 
 if TYPE_CHECKING:

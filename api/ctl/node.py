@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from api.ctl.errors import CtlError, TimedOut
-from api.ctl.follow import WaitOptions, wait_options
 from api.ctl.output import Output
 from api.ctl.session import Session, verb
 from api.ctl.suggestions import names_of
 from api.ctl.token import join_line
+from api.ctl.waiting import WaitOptions, wait_options
 from api.types.kinds import NODE, TASK
 from api.types.task import TERMINAL
 

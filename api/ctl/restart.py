@@ -7,17 +7,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from api.ctl.errors import Usage
-from api.ctl.follow import WaitOptions, wait_options, wait_until
 from api.ctl.resources import Target, targets
 from api.ctl.scale import kind_is_service
 from api.ctl.session import Session, verb
 from api.ctl.suggestions import names_of
-from api.ctl.wanted import IN_EFFECT
+from api.ctl.waiting import WaitOptions, wait_options, wait_until_done
 from api.types.columns import field
 from api.types.kinds import SERVICE
 
 if TYPE_CHECKING:
-    from api.client import Client
+    from api.calls import Calls
 
 _TRIES = 10
 
@@ -35,17 +34,16 @@ def command(session: Session, what: tuple[str, ...], wait: WaitOptions) -> None:
     wanted = parse(what)
     namespace = session.namespace
 
-    async def work(client: Client) -> None:
+    async def work(client: Calls) -> None:
         for target in wanted:
             await force(client, await client.get(SERVICE, namespace, target.name))
             session.output.data(f"service/{target.name} restarted")
-        if wait.wait:
-            await wait_until(session.output, client, wanted, namespace, IN_EFFECT, wait.timeout)
 
-    session.run(work)
+    session.ask(work)
+    wait_until_done(session, wanted, wait)
 
 
-async def force(client: Client, service: dict[str, Any]) -> None:
+async def force(client: Calls, service: dict[str, Any]) -> None:
     """New tasks for the same template.
 
     The version makes two restarts at once two restarts, never one. But the status of a service

@@ -16,13 +16,14 @@ import click
 
 from api.ctl import patches
 from api.ctl.errors import Conflict, CtlError, Usage
-from api.ctl.follow import DEFAULT_TIMEOUT, Duration, WaitOptions, wait_options, wait_until
+from api.ctl.follow import wait_until
 from api.ctl.formats import to_yaml
 from api.ctl.resources import Target
 from api.ctl.restart import parse
 from api.ctl.session import Session, verb
 from api.ctl.suggestions import names_of
 from api.ctl.table import Table, clean
+from api.ctl.waiting import DEFAULT_TIMEOUT, Duration, WaitOptions, wait_options
 from api.ctl.wanted import IN_EFFECT, observed
 from api.types.columns import (
     age,
@@ -37,8 +38,8 @@ from api.types.kinds import REVISION, SERVICE
 from api.types.service import RESUME, UNDONE_TO
 
 if TYPE_CHECKING:
+    from api.calls import Calls
     from api.client import Client
-    from api.ctl.reader import Reads
 
 Document = dict[str, Any]
 
@@ -79,13 +80,13 @@ def status(session: Session, what: tuple[str, ...], wait: bool, timeout: float) 
             lambda client: wait_until(session.output, client, wanted, namespace, IN_EFFECT, timeout)
         )
 
-    async def show(client: Reads) -> None:
+    async def show(client: Calls) -> None:
         for number, target in enumerate(wanted):
             service = await client.get(SERVICE, namespace, target.name)
             numbers = _numbers(await _revisions(client, namespace, target.name))
             session.output.lines(_status(service, numbers, first=number == 0))
 
-    session.read(show)
+    session.ask(show)
 
 
 @verb("history")
@@ -101,7 +102,7 @@ def history(session: Session, what: tuple[str, ...], revision: int | None) -> No
     target = _one(what)
     namespace = session.namespace
 
-    async def work(client: Reads) -> None:
+    async def work(client: Calls) -> None:
         service = await client.get(SERVICE, namespace, target.name)
         kept = await _revisions(client, namespace, target.name)
         if revision is not None:
@@ -112,7 +113,7 @@ def history(session: Session, what: tuple[str, ...], revision: int | None) -> No
                       session.output.width, session.output.cell)  # fmt: skip
         session.output.lines(table.lines([_row(each, service) for each in kept]))
 
-    session.read(work)
+    session.ask(work)
 
 
 @verb("pause")
@@ -207,7 +208,7 @@ def _one(what: tuple[str, ...]) -> Target:
     return found[0]
 
 
-async def _revisions(client: Reads, namespace: str, service: str) -> list[Document]:
+async def _revisions(client: Calls, namespace: str, service: str) -> list[Document]:
     """Of a service, the oldest first."""
     listing = await client.list(REVISION, namespace, field_selector=f"spec.service={service}")
     return sorted(listing.items, key=_number)

@@ -7,16 +7,15 @@ from typing import TYPE_CHECKING
 import click
 
 from api.ctl.errors import CtlError, Usage
-from api.ctl.follow import WaitOptions, wait_options, wait_until
 from api.ctl.resources import Target, kind
 from api.ctl.session import Session, verb
 from api.ctl.suggestions import names_of
-from api.ctl.wanted import IN_EFFECT
+from api.ctl.waiting import WaitOptions, wait_options, wait_until_done
 from api.types.columns import is_job
 from api.types.kinds import SERVICE
 
 if TYPE_CHECKING:
-    from api.client import Client
+    from api.calls import Calls
 
 
 @verb("scale")
@@ -40,14 +39,12 @@ def command(
     counts = parse(what, replicas)
     namespace = session.namespace
 
-    async def work(client: Client) -> None:
+    async def work(client: Calls) -> None:
         for name, count in counts.items():
             await scale(session, client, namespace, name, count, current_replicas)
-        if wait.wait:
-            wanted = [Target(SERVICE, name) for name in counts]
-            await wait_until(session.output, client, wanted, namespace, IN_EFFECT, wait.timeout)
 
-    session.run(work)
+    session.ask(work)
+    wait_until_done(session, [Target(SERVICE, name) for name in counts], wait)
 
 
 def parse(words: tuple[str, ...], replicas: int | None) -> dict[str, int]:
@@ -85,7 +82,7 @@ def _service_name(word: str) -> str:
 
 async def scale(
     session: Session,
-    client: Client,
+    client: Calls,
     namespace: str,
     name: str,
     count: int,

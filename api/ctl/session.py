@@ -21,7 +21,7 @@ from api.ctl.output import Output
 if TYPE_CHECKING:
     from api.client import Client
     from api.context import Context
-    from api.ctl.reader import Reader
+    from api.ctl.blocking import BlockingClient
     from api.rest import ApiError
 
 T = TypeVar("T")
@@ -70,17 +70,23 @@ class Session:
 
         return self._translated(lambda: asyncio.run(with_client()))
 
-    def read(self, work: Callable[[Reader], Coroutine[None, None, T]], **limits: float) -> T:
-        """Do `work`, which only reads, and is done then; sooner than `run`. Raises CtlError."""
+    def ask(self, work: Callable[[BlockingClient], Coroutine[None, None, T]], **limits: float) -> T:
+        """Do `work`, which asks and is done then; sooner than `run`. Raises CtlError.
 
-        def with_reader() -> T:
-            with contextlib.closing(self.reader(**limits)) as reader:
-                done = _at_once(work(reader))
-            if reader.told_to_renew:
+        `limits` are the BlockingClient's.
+        """
+
+        def blocking() -> T:
+            from api.ctl.blocking import BlockingClient
+
+            client = BlockingClient(self.context.servers, self.context.tls(), **limits)
+            with contextlib.closing(client):
+                done = _at_once(work(client))
+            if client.told_to_renew:
                 self.run(self._renew)
             return done
 
-        return self._translated(with_reader)
+        return self._translated(blocking)
 
     async def _renew(self, client: Client) -> None:
         """When what was asked for is done: a manager says that our certificate is due."""
@@ -93,12 +99,6 @@ class Session:
         except (CtlError, ClientError, PkiError) as error:
             self.output.note(f"this context's certificate is due, and not renewed: {error}")
             client.told_to_renew = False
-
-    def reader(self, **limits: float) -> Reader:
-        """To be closed; `limits` are the Reader's. Raises CtlError, PkiError, ClientError."""
-        from api.ctl.reader import Reader
-
-        return Reader(self.context.servers, self.context.tls(), **limits)
 
     def _translated(self, work: Callable[[], T]) -> T:
         """Failures as errors of ours. Raises CtlError."""
@@ -132,7 +132,7 @@ def _at_once(work: Coroutine[None, None, T]) -> T:
         result: T = done.value
         return result
     work.close()
-    raise RuntimeError("what only reads must not wait for anything but a Reader")
+    raise RuntimeError("what asks must not wait for anything but a BlockingClient")
 
 
 async def _singly(work: Awaitable[T]) -> T:

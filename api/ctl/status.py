@@ -11,7 +11,7 @@ from api.types.columns import condition, desired_replicas, is_job, service_condi
 from api.types.kinds import NODE, SERVICE, TASK
 
 if TYPE_CHECKING:
-    from api.ctl.reader import Reads
+    from api.calls import Calls
 
 Document = dict[str, Any]
 
@@ -21,10 +21,10 @@ _MOST = 10  # problems shown
 @verb("status")
 def command(session: Session) -> None:
     """Nodes, services and the manager's parts, with what is wrong."""
-    session.read(lambda client: _show(session, client))
+    session.ask(lambda client: _show(session, client))
 
 
-async def _show(session: Session, client: Reads) -> None:
+async def _show(session: Session, client: Calls) -> None:
     output = session.output
     version = await client.version()
     nodes = (await client.list(NODE)).items

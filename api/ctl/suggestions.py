@@ -6,8 +6,8 @@ a prompt, and completion never prints an error.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import click
 from click.shell_completion import CompletionItem
@@ -83,21 +83,20 @@ def _items(words: Iterable[str], typed: str) -> list[CompletionItem]:
     return [CompletionItem(word) for word in words if word.startswith(typed)]
 
 
-def _names(ctx: click.Context, kind: Kind | None) -> list[str]:
+def _names(ctx: click.Context, kind: Kind | None) -> Sequence[str]:
     """The names there are of a kind, none where the cluster does not say."""
     from api.ctl.errors import CtlError
     from api.ctl.session import Session
     from api.pki.errors import PkiError
-    from api.rest import ClientError, object_path
+    from api.rest import ClientError
 
     session: Session | None = ctx.find_object(Session)
     if session is None or kind is None:
-        return []
+        return ()
     try:
-        reader = session.reader(seconds=_SECONDS, patience=0.0)
-        path = object_path(kind, session.namespace if kind.namespaced else "")
-        answer: dict[str, Any] = reader.ask(path, {"limit": str(_MOST)})
-        reader.close()
-        return [item["metadata"]["name"] for item in answer.get("items", [])]
+        namespace = session.namespace if kind.namespaced else ""
+        return session.ask(
+            lambda client: client.names(kind, namespace, _MOST), seconds=_SECONDS, patience=0.0
+        )
     except (CtlError, PkiError, ClientError, OSError, ValueError, KeyError):
         return []

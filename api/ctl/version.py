@@ -41,7 +41,7 @@ def _own() -> str:
 
 
 def _server(session: Session) -> Any:
-    return session.read(lambda reader: reader.version(), patience=0)
+    return session.ask(lambda client: client.version(), patience=0)
 
 
 def _words(value: Any) -> str:

@@ -8,10 +8,11 @@ import click
 
 from api.ctl import wanted
 from api.ctl.errors import NotFound, Usage
-from api.ctl.follow import DEFAULT_TIMEOUT, Duration, wait_until
+from api.ctl.follow import wait_until
 from api.ctl.resources import Target, targets
 from api.ctl.session import Session, verb
 from api.ctl.suggestions import kinds_then_names
+from api.ctl.waiting import DEFAULT_TIMEOUT, Duration
 
 if TYPE_CHECKING:
     from api.client import Client

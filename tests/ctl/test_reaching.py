@@ -98,5 +98,5 @@ def test_reading_loads_no_more_than_it_needs(ctl: Ctl) -> None:
         check=True,
     )
     loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
-    assert "api.ctl.reader" in loaded
+    assert "api.ctl.blocking" in loaded
     assert not loaded & {"aiohttp", "asyncio", "cryptography", "jsonschema", "rich", "difflib"}
