@@ -14,6 +14,10 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from api.schema import deliveries
+from api.schema.parts import block as _block
+from api.schema.parts import items as _items
+from api.schema.parts import texts as _texts
 from api.schema.problem import Code, Path, Problem, quoted
 from api.types import cron
 from api.types.quantity import parse_bytes, parse_cpus
@@ -117,7 +121,7 @@ def _payload(
 
 
 def _template(template: dict[str, Any], path: Path) -> Iterator[Problem]:
-    yield from _targets(template, path)
+    yield from deliveries.problems(template, path)
     for index, mount in _items(template, "mounts"):
         yield from _mount(mount, (*path, "mounts", index))
     yield from _ports(template, (*path, "ports"))
@@ -200,28 +204,6 @@ def _job(spec: dict[str, Any]) -> Iterator[Problem]:
         except ValueError as error:
             hint = "a name such as Europe/Berlin or UTC"
             yield Problem(("spec", "schedule", "timeZone"), str(error), hint)
-
-
-def _targets(template: dict[str, Any], path: Path) -> Iterator[Problem]:
-    """No two of mounts, secrets and configs at one place in the container."""
-    taken: dict[str, Path] = {}
-    roots = {"secrets": "/run/secrets", "configs": "/run/configs", "mounts": "/"}
-    for block, root in roots.items():
-        for index, item in _items(template, block):
-            default = item.get("name") if block != "mounts" else None
-            target = item.get("target") or default
-            if not isinstance(target, str) or not target:
-                continue
-            place = posixpath.normpath(posixpath.join(root, target))
-            here = (*path, block, index)
-            if place in taken:
-                other = "".join(f".{p}" if isinstance(p, str) else f"[{p}]" for p in taken[place])
-                message = f"{place} is taken by {other.lstrip('.')}"
-                key = "target" if "target" in item else "name"
-                hint = "give it another target"
-                yield Problem((*here, key), message, hint, Code.DUPLICATE)
-            else:
-                taken[place] = here
 
 
 def _mount(mount: dict[str, Any], path: Path) -> Iterator[Problem]:
@@ -334,21 +316,3 @@ def _misshapen(obj: dict[str, Any], *keys: str) -> bool:
 
 def _positive(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
-
-
-def _block(parent: dict[str, Any], key: str) -> dict[str, Any]:
-    value = parent.get(key)
-    return value if isinstance(value, dict) else {}
-
-
-def _items(parent: dict[str, Any], key: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    value = parent.get(key)
-    for index, item in enumerate(value if isinstance(value, list) else ()):
-        if isinstance(item, dict):
-            yield index, item
-
-
-def _texts(block: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    for key, value in block.items():
-        if isinstance(key, str) and isinstance(value, str):
-            yield key, value

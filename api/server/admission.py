@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import msgspec
 
 from api import schema
-from api.server import dependencies, payloads, status, versions
+from api.server import dependencies, materials, payloads, status, versions
 from api.server.documents import Document, body_of, encode
 from api.server.managed import Book
 from api.server.status import Cause
@@ -226,6 +226,12 @@ def warnings(kind: Kind, namespace: str, document: Document, world: World) -> li
     said += dependencies.absent(namespace, dependencies.named(document), world.depends_on)
     if login := template.get("imageCredentials"):
         said += _reference("secret", namespace, {"name": login}, world.secret_keys)
+    for mount in materials.rendered(template):
+        said += _reference("secret", namespace, mount, world.secret_keys)
+    for name, wanted in sorted((template.get("secretEnv") or {}).items()):
+        mount = {"name": wanted["secret"], "key": wanted.get("key", "")}
+        said += _reference("secret", namespace, mount, world.secret_keys)
+        said.append(materials.exposed(name, wanted["secret"]))
     return list(dict.fromkeys(said))
 
 

@@ -23,6 +23,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from api.rendering import secret_names
 from api.server.payloads import Payloads, config_bytes, content_version
 from api.store.cache import DELETED, Cache, CacheEvent, Item
 from api.types.assignment import COMPLETE, INCREMENT, STREAM, Delivery, StreamRequest
@@ -219,9 +220,8 @@ class Assignments:
         if item is None:
             return set(), set()
         template = item.obj.spec.template
-        logins = {template.image_credentials} - {""}
         return (
-            {f"{namespace}/{name}" for name in {mount.name for mount in template.secrets} | logins},
+            {f"{namespace}/{name}" for name in secret_names(template)},
             {f"{namespace}/{mount.name}" for mount in template.configs},
         )
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from api.rendering import secret_names
 from api.store.cache import Cache
 from api.types.event import Event
 from api.types.kinds import EVENT, KINDS, REVISION, SERVICE, TASK
@@ -53,7 +54,7 @@ def _service_of_revision(revision: Revision) -> str:
 
 def _secrets_of_service(service: Service) -> Iterator[str]:
     namespace = service.metadata.namespace
-    return (f"{namespace}/{mount.name}" for mount in service.spec.template.secrets)
+    return (f"{namespace}/{name}" for name in secret_names(service.spec.template))
 
 
 def _configs_of_service(service: Service) -> Iterator[str]:

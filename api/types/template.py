@@ -26,6 +26,23 @@ class SecretMount(Struct, kw_only=True):
     mode: str = "0444"  # octal
 
 
+class SecretFile(Struct, kw_only=True):
+    """A file made on the node from several secrets: see `api.rendering` for its text."""
+
+    target: str  # a name under /run/secrets, or an absolute path
+    content: str
+    uid: int = 0
+    gid: int = 0
+    mode: str = "0444"
+
+
+class SecretVariable(Struct, kw_only=True):
+    """A secret's value, which leaves the agent's memory for the engine's files."""
+
+    secret: str
+    key: str = ""
+
+
 class ConfigMount(Struct, kw_only=True):
     """Like SecretMount, under /run/configs."""
 
@@ -169,6 +186,8 @@ class TaskTemplate(Struct, kw_only=True):
     dns: Dns = msgspec.field(default_factory=Dns)
     logging: Logging = msgspec.field(default_factory=Logging)
     secrets: list[SecretMount] = []
+    secret_files: list[SecretFile] = []
+    secret_env: dict[str, SecretVariable] = {}
     configs: list[ConfigMount] = []
     mounts: list[Mount] = []
     resources: Resources = msgspec.field(default_factory=Resources)

@@ -1,6 +1,10 @@
-"""What a job's container is told of itself, so that each of many can take its share of the work."""
+"""What a task's container is told of itself."""
 
 from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from typing import NamedTuple
 
 import msgspec
 
@@ -11,11 +15,37 @@ RUN = "SKEP_RUN"  # which run of the job it belongs to: 1, 2, 3 …
 SLOT = "SKEP_SLOT"  # which of its completions it is: 1 to `job.completions`
 
 
-def informed(template: TaskTemplate, task: Task) -> TaskTemplate:
-    """The template of a job's task with these in its environment; what it says itself stays."""
-    if not task.spec.run:
+def informed(template: TaskTemplate, task: Task, secrets: Mapping[str, str]) -> TaskTemplate:
+    """The template with `secrets` in its environment, and with what a job's task is told, so that
+    each of many can take its share of the work; what the template says itself stays."""
+    job: dict[str, str | int | float] = {}
+    if task.spec.run:
+        job[RUN] = task.spec.run
+        if task.spec.slot:
+            job[SLOT] = task.spec.slot
+    if not job and not secrets:
         return template
-    told: dict[str, str | int | float] = {RUN: task.spec.run}
-    if task.spec.slot:
-        told[SLOT] = task.spec.slot
-    return msgspec.structs.replace(template, env=told | template.env)
+    return msgspec.structs.replace(template, env={**job, **template.env, **secrets})
+
+
+class Told(NamedTuple):
+    """What files made from secrets may say of their task, beside secrets."""
+
+    namespace: str
+    fields: dict[str, str | int]  # as `api.rendering.language.FIELDS` lists them
+
+
+def told(template: TaskTemplate, task: Task) -> Told:
+    metadata = task.metadata
+    fields: dict[str, str | int] = {
+        "node.name": task.spec.node,
+        "node.hostname": platform.node(),
+        "service.name": task.spec.service,
+        "service.namespace": metadata.namespace,
+        "service.revision": task.spec.revision,
+        "task.name": metadata.name,
+        "task.uid": metadata.uid,
+        "task.slot": task.spec.slot,
+        "task.hostname": template.hostname or metadata.name,
+    }
+    return Told(metadata.namespace, fields)

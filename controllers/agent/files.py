@@ -18,10 +18,12 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from api.types.assignment import Delivery
-from api.types.template import ConfigMount, SecretMount
+from api.types.places import forbidden
+from api.types.template import ConfigMount, SecretFile, SecretMount
 from controllers.agent.drivers.contract import BoundFile
 
 Mount = SecretMount | ConfigMount
+Owned = Mount | SecretFile  # what says whose the files are, and who may read them
 
 
 class Trouble(Exception):
@@ -31,13 +33,14 @@ class Trouble(Exception):
 class Place(NamedTuple):
     """Where a container sees a secret or config: a file, or a directory of files."""
 
-    what: str  # secret | config
-    mount: Mount
+    what: str  # secret | config | secret file
+    name: str
+    mount: Owned
     path: PurePosixPath  # absolute, in the container
     files: dict[str, bytes]  # by name in the directory; "" for one that is a file
 
     def __str__(self) -> str:
-        return f"{self.what} {self.mount.name}"
+        return f"{self.what} {self.name}"
 
 
 def keep_apart(places: Sequence[Place]) -> None:
@@ -100,15 +103,42 @@ class Files:
     def places(self, namespace: str, mounts: Sequence[Mount]) -> list[Place]:
         """Where each would be, and what. Raises Trouble."""
         return [
-            Place(self._what, mount, self._path(mount), self._content(namespace, mount))
+            Place(
+                self._what,
+                mount.name,
+                mount,
+                self.path(mount.target or mount.name, mount.name),
+                self._content(namespace, mount),
+            )
             for mount in mounts
         ]
 
-    def write(self, task_uid: str, namespace: str, mounts: Sequence[Mount]) -> list[BoundFile]:
-        """Write a task's files; done already: written anew. Raises Trouble, OSError."""
-        if not mounts:
+    def path(self, target: str, name: str) -> PurePosixPath:
+        """Where a container sees it. Raises Trouble."""
+        parts = [part for part in target.split("/") if part]
+        odd = any(character < " " or character == "\x7f" for character in target)
+        if ".." in parts or "." in parts or odd or not parts or target.endswith("/"):
+            raise Trouble(f"target {target!r} of {self._what} {name} is not a path for it")
+        base = PurePosixPath("/") if target.startswith("/") else self._inside
+        path = base.joinpath(*parts)
+        if why := forbidden(str(path)):
+            raise Trouble(f"target {target!r} of {self._what} {name}: {why}")
+        return path
+
+    def write(
+        self,
+        task_uid: str,
+        namespace: str,
+        mounts: Sequence[Mount],
+        made: Sequence[Place] = (),
+    ) -> list[BoundFile]:
+        """Write a task's files, and those `made` for it; done already: written anew.
+
+        Raises Trouble, OSError.
+        """
+        if not mounts and not made:
             return []
-        places = self.places(namespace, mounts)
+        places = [*self.places(namespace, mounts), *made]
         keep_apart(places)
         self.withdraw(task_uid)
         try:
@@ -140,14 +170,6 @@ class Files:
         if not task_uid or task_uid.startswith(".") or "/" in task_uid:
             raise Trouble(f"{task_uid!r} is not a task's uid")
         return self._root / task_uid
-
-    def _path(self, mount: Mount) -> PurePosixPath:
-        target = mount.target or mount.name
-        parts = [part for part in target.split("/") if part]
-        if ".." in parts or "." in parts or "\0" in target or not parts or target.endswith("/"):
-            raise Trouble(f"target {target!r} of {self._what} {mount.name} is not a path for it")
-        base = PurePosixPath("/") if target.startswith("/") else self._inside
-        return base.joinpath(*parts)
 
     def _content(self, namespace: str, mount: Mount) -> dict[str, bytes]:
         data = self._deliveries[f"{namespace}/{mount.name}"].data
@@ -192,7 +214,7 @@ def _open_directories(root: Path, path: Path) -> None:
             each.chmod(0o755)
 
 
-def _write_file(at: Path, mount: Mount, data: bytes) -> None:
+def _write_file(at: Path, mount: Owned, data: bytes) -> None:
     descriptor = os.open(at, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     try:
         with open(descriptor, "wb", closefd=False) as file:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from pathlib import Path
 
+from api.rendering import needed
 from api.types.assignment import Assignments
-from api.types.template import SecretMount, TaskTemplate
+from api.types.places import CONFIGS, SECRETS
+from api.types.template import SecretFile, SecretVariable, TaskTemplate
 from controllers.agent.drivers.contract import BoundFile
-from controllers.agent.files import Files, Trouble, keep_apart
+from controllers.agent.environment import Told
+from controllers.agent.files import Files, Place, Trouble, keep_apart
 from controllers.agent.memory import NotInMemory, mount
+from controllers.agent.rendering import Renderer
 
+# Of one variable with its name: the kernel's MAX_ARG_STRLEN is 131,072 with the NUL.
+_VARIABLE_MAX = 100_000
 _LOGIN_KEYS = (".dockerconfigjson", "config.json")  # Kubernetes' name for it, and Docker's
 
 
@@ -19,8 +25,9 @@ class Materials:
         """`directory` is this node's, e.g. /run/skep/<node>. Nothing is touched until needed."""
         self._directory = directory
         self._device = -1  # of the secrets' tmpfs, once it was seen
-        self._secrets = Files(directory / "secrets", what="secret", inside="/run/secrets")
-        self._configs = Files(directory / "configs", what="config", inside="/run/configs")
+        self._secrets = Files(directory / "secrets", what="secret", inside=SECRETS)
+        self._configs = Files(directory / "configs", what="config", inside=CONFIGS)
+        self._renderer = Renderer()
 
     def take(self, message: Assignments, complete: bool) -> None:
         if complete:
@@ -38,12 +45,7 @@ class Materials:
 
     def missing(self, namespace: str, template: TaskTemplate) -> str:
         """What a task of this template would wait for, in words; empty: all is here."""
-        secrets = template.secrets
-        if template.image_credentials:
-            secrets = [SecretMount(name=template.image_credentials), *secrets]
-        if not secrets and not template.configs:
-            return ""
-        return self._secrets.missing(namespace, secrets) or self._configs.missing(
+        return self._secrets.missing(namespace, needed(template)) or self._configs.missing(
             namespace, template.configs
         )
 
@@ -61,21 +63,72 @@ class Materials:
             )
         return found
 
-    def write(self, task_uid: str, namespace: str, template: TaskTemplate) -> list[BoundFile]:
+    def variables(self, namespace: str, template: TaskTemplate) -> dict[str, str]:
+        """What the template wants of secrets in the environment. Raises Trouble."""
+        return {
+            name: self._variable(namespace, name, wanted)
+            for name, wanted in template.secret_env.items()
+        }
+
+    def _variable(self, namespace: str, name: str, wanted: SecretVariable) -> str:
+        data = self._secrets.data(namespace, wanted.secret)
+        what = f"variable {name} from secret {namespace}/{wanted.secret}"
+        if not wanted.key and len(data) != 1:
+            raise Trouble(f"{what}: it has several keys ({', '.join(sorted(data))}); name one")
+        value = data[wanted.key] if wanted.key else next(iter(data.values()))
+        if len(value) > _VARIABLE_MAX or b"\0" in value:
+            raise Trouble(
+                f"{what}: an environment holds at most {_VARIABLE_MAX} bytes without NUL;"
+                " deliver it as a file, under secrets"
+            )
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            raise Trouble(
+                f"{what}: it is no UTF-8 text; deliver it as a file, under secrets"
+            ) from None
+
+    async def made(self, told: Told, template: TaskTemplate) -> list[Place]:
+        """The task's files that are made from secrets, as they are to be now. Raises Trouble."""
+        return [await self._made(told, file) for file in template.secret_files]
+
+    async def _made(self, told: Told, file: SecretFile) -> Place:
+        path = self._secrets.path(file.target, "file")
+        secrets = {
+            mount.name: self._secrets.data(told.namespace, mount.name)
+            for mount in needed(TaskTemplate(image="", secret_files=[file]))
+        }
+        try:
+            data = await self._renderer.render(file.content, secrets, told.fields)
+        except Trouble as error:
+            raise Trouble(f"secret file {path}: {error}") from None
+        return Place("secret file", str(path), file, path, {"": data})
+
+    async def close(self) -> None:
+        await self._renderer.close()
+
+    def write(
+        self,
+        task_uid: str,
+        namespace: str,
+        template: TaskTemplate,
+        made: Sequence[Place] = (),
+    ) -> list[BoundFile]:
         """The task's files, there when this returns. Raises Trouble, OSError."""
-        if not template.secrets and not template.configs:
+        if not template.secrets and not template.configs and not made:
             return []
         keep_apart(
             [
                 *self._secrets.places(namespace, template.secrets),
+                *made,
                 *self._configs.places(namespace, template.configs),
             ]
         )
         self._directory.mkdir(parents=True, exist_ok=True)
         self._directory.chmod(0o700)  # it may be there already, for other things
-        if template.secrets:
+        if template.secrets or made:
             self._keep_in_memory(self._directory / "secrets")
-        secrets = self._secrets.write(task_uid, namespace, template.secrets)
+        secrets = self._secrets.write(task_uid, namespace, template.secrets, made)
         try:
             return [*secrets, *self._configs.write(task_uid, namespace, template.configs)]
         except BaseException:

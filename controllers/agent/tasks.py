@@ -20,7 +20,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 import msgspec
@@ -43,8 +43,8 @@ from controllers.agent.drivers.contract import (
     Phase,
     Refused,
 )
-from controllers.agent.environment import informed
-from controllers.agent.files import Trouble
+from controllers.agent.environment import informed, told
+from controllers.agent.files import Place, Trouble
 from controllers.agent.materials import Materials
 from controllers.agent.reporter import Reporter
 from controllers.agent.states import Do, Failure, Sight, decide, status_of
@@ -261,6 +261,7 @@ class Tasks:
             worker.cancel()
         await asyncio.gather(*workers, return_exceptions=True)
         await self._checks.close()  # after the workers, who begin new ones
+        await self._materials.close()
 
     # Working on a task.
 
@@ -395,9 +396,11 @@ class Tasks:
         finally:
             known.pulling = None
         try:
+            made = await self._materials.made(told(template, task), template)
+            if self._waits_for(known):
+                return  # taken away while the image came
             known.files = True
-            spec = self._spec(task, template)
-            known.container = await self._driver.create(spec)
+            known.container = await self._driver.create(self._spec(task, template, made))
         except EngineDown:
             raise
         except (DriverError, Trouble) as error:
@@ -406,8 +409,9 @@ class Tasks:
             words = f"its secrets or configs can't be written: {error.strerror}: {error.filename}"
             known.failure = Failure(TaskState.FAILED, words)
 
-    def _spec(self, task: Task, template: TaskTemplate) -> ContainerSpec:
+    def _spec(self, task: Task, template: TaskTemplate, made: Sequence[Place]) -> ContainerSpec:
         metadata = task.metadata
+        variables = self._materials.variables(metadata.namespace, template)
         return ContainerSpec(
             task_uid=metadata.uid,
             task_name=metadata.name,
@@ -415,8 +419,8 @@ class Tasks:
             service=task.spec.service,
             slot=task.spec.slot,
             hostname=template.hostname or metadata.name,
-            template=informed(template, task),
-            files=self._materials.write(metadata.uid, metadata.namespace, template),
+            template=informed(template, task, variables),
+            files=self._materials.write(metadata.uid, metadata.namespace, template, made),
             login=self._materials.login(metadata.namespace, template),
         )
 

@@ -14,19 +14,19 @@ def task(**spec: int) -> Task:
 
 
 def test_a_jobs_task_knows_its_slot_and_run() -> None:
-    told = informed(TEMPLATE, task(slot=3, run=2)).env
+    told = informed(TEMPLATE, task(slot=3, run=2), {}).env
     assert told == {"A": "b", "SKEP_SLOT": 3, "SKEP_RUN": 2}
     assert TEMPLATE.env == {"A": "b"}
 
 
 def test_a_global_jobs_task_has_no_number() -> None:
-    assert informed(TEMPLATE, task(run=2)).env == {"A": "b", "SKEP_RUN": 2}
+    assert informed(TEMPLATE, task(run=2), {}).env == {"A": "b", "SKEP_RUN": 2}
 
 
 def test_what_the_template_says_itself_stays() -> None:
     own = TaskTemplate(image="shrink:1", env={"SKEP_SLOT": "mine"})
-    assert informed(own, task(slot=3, run=2)).env["SKEP_SLOT"] == "mine"
+    assert informed(own, task(slot=3, run=2), {}).env["SKEP_SLOT"] == "mine"
 
 
 def test_a_service_is_left_as_it_is() -> None:
-    assert informed(TEMPLATE, task(slot=3)) is TEMPLATE
+    assert informed(TEMPLATE, task(slot=3), {}) is TEMPLATE
