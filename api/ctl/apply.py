@@ -11,7 +11,6 @@ from api.ctl.manifests import Given, file_options, load, refused
 from api.ctl.resources import Target
 from api.ctl.session import Session, verb
 from api.ctl.waiting import WaitOptions, wait_options
-from api.ctl.wanted import IN_EFFECT
 from api.types.kinds import BY_NAME
 
 if TYPE_CHECKING:
@@ -83,6 +82,7 @@ def show(session: Session, result: ApplyResult, *, dry_run: bool) -> None:
 
 async def _wait(session: Session, client: Client, result: ApplyResult, timeout: float) -> None:
     from api.ctl.follow import wait_until
+    from api.ctl.wanted import IN_EFFECT
 
     by_namespace: dict[str, list[Target]] = {}
     for item in result.items:

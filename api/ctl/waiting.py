@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from api.ctl.wanted import IN_EFFECT
 from api.types.quantity import parse_duration
 
 if TYPE_CHECKING:
@@ -44,6 +43,7 @@ def wait_until_done(session: Session, targets: Sequence[Target], wait: WaitOptio
     if not wait.wait:
         return
     from api.ctl.follow import wait_until
+    from api.ctl.wanted import IN_EFFECT
 
     namespace = session.namespace
     session.run(

@@ -71,6 +71,38 @@ async def test_only_the_newest_of_a_task_is_said(line: Line, reporter: Reporter)
     assert sorted(said(line)) == [("a", "Running"), ("b", "Preparing")]
 
 
+async def test_a_task_that_starts_quickly_is_said_once(line: Line, reporter: Reporter) -> None:
+    reporter.report(report("a", TaskState.PREPARING))
+    await asyncio.sleep(0.1)
+    reporter.report(report("a", TaskState.READY))
+    await asyncio.sleep(0.1)
+    reporter.report(report("a"))
+    await reporter.delivered()
+    assert said(line) == [("a", "Running")]
+
+
+async def test_what_takes_its_time_is_said_on_the_way(line: Line, reporter: Reporter) -> None:
+    reporter.report(report("a", TaskState.PREPARING))
+    await asyncio.sleep(0.3)
+    assert said(line) == [("a", "Preparing")]
+
+
+async def test_news_takes_along_what_waits_and_does_not_wait_itself(
+    line: Line, reporter: Reporter
+) -> None:
+    reporter.report(report("a", TaskState.PREPARING))
+    reporter.report(report("b", TaskState.FAILED))
+    await asyncio.sleep(0.05)
+    assert sorted(said(line)) == [("a", "Preparing"), ("b", "Failed")]
+
+
+async def test_progress_that_failed_is_news(line: Line, reporter: Reporter) -> None:
+    ill = TaskStatus(state=TaskState.STARTING, error="health check failed")
+    reporter.report(StatusReport(namespace="default", name="a", uid="a", status=ill))
+    await asyncio.sleep(0.05)
+    assert said(line) == [("a", "Starting")]
+
+
 async def test_what_comes_while_a_batch_is_under_way_is_next(
     line: Line, reporter: Reporter
 ) -> None:
@@ -104,7 +136,7 @@ async def test_an_older_word_never_follows_a_newer(line: Line, reporter: Reporte
     reporter.report(report("a", TaskState.STARTING))
     await asyncio.sleep(0.5)  # it is on its way, and will fail
     reporter.report(report("a", TaskState.RUNNING))
-    await asyncio.sleep(0.6)
+    await asyncio.sleep(0.9)
     line.failure = None
     await reporter.delivered()
     assert said(line) == [("a", "Running")]
