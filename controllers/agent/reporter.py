@@ -1,9 +1,10 @@
 """Statuses on their way to the manager: the newest of each task, many at a time.
 
 What is reported while a batch gathers or a request is under way replaces what was to be said of
-the same task before. How far a task is on its way to run is only told to people, so it gathers
-for longer: a task that starts quickly is said once, when it runs. A batch that could not be
-delivered is said again, unless something newer has come. What the manager rejects is dropped: the
+the same task before. How long it may wait for others depends on what it says: that a task ended
+or is ill has others wait for it, while how far it is on its way to run is only told to people, so
+a task that starts quickly is said once, when it runs. A batch that could not be delivered is said
+again, unless something newer has come. What the manager rejects is dropped: the
 task is gone, or further on. A request that it refuses as a whole (too large, or not to be read) is
 halved until what is to blame is alone.
 """
@@ -20,7 +21,7 @@ import structlog
 
 from api.client import ApiError, ClientError
 from api.types.assignment import Rejection, StatusReport, StatusResult
-from api.types.task import RANK, TaskState
+from api.types.task import RANK, TERMINAL, TaskState
 
 log = structlog.get_logger("skep.agent")
 
@@ -42,9 +43,9 @@ class Reporter:
         progress: float = 0.25,
         batch: int = 1000,
     ) -> None:
-        """Reports collect for `gather` seconds before they go, at most `batch` at a time; for
-        `busy` seconds where others went in the second before; and for `progress` seconds where
-        they say no more than how far tasks are."""
+        """Seconds that reports collect before they go, at most `batch` at a time: `gather`, but
+        `busy` for tasks that run where others went in the second before, and `progress` for
+        those that are on their way there."""
         self._send = send
         self._gather = gather
         self._busy = busy
@@ -54,15 +55,18 @@ class Reporter:
         self._pending: dict[str, StatusReport] = {}  # by task uid, the newest of each
         self._sending: dict[str, StatusReport] = {}  # what is under way
         self._there = asyncio.Event()
-        self._news = asyncio.Event()  # something among it that is more than progress
+        self._due = math.inf  # when the first of it has to go, on the loop's clock
+        self._sooner = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
 
     def report(self, status: StatusReport) -> None:
         self._pending[status.uid] = status
         self._there.set()
-        if not _is_progress(status):
-            self._news.set()
+        due = asyncio.get_running_loop().time() + self._wait(status)
+        if due < self._due:
+            self._due = due
+            self._sooner.set()
         self._idle.clear()
 
     def forget(self, task_uid: str) -> None:
@@ -80,9 +84,8 @@ class Reporter:
             await self._there.wait()
             await self._gathered()
             uids = list(self._pending)[: self._batch]
-            if len(uids) == len(self._pending):
-                self._news.clear()
             self._sending = {uid: self._pending.pop(uid) for uid in uids}
+            self._due = -math.inf if self._pending else math.inf
             if not uids:
                 self._rest()
                 continue
@@ -91,6 +94,7 @@ class Reporter:
             except ClientError as error:
                 for uid, status in self._sending.items():
                     self._pending.setdefault(uid, status)
+                self._due = -math.inf
                 log.warning("statuses not delivered; trying again", error=str(error))
                 await asyncio.sleep(wait * random.uniform(0.5, 1.0))  # noqa: S311 - spreads load
                 wait = min(2 * wait, _LAST_WAIT)
@@ -100,13 +104,24 @@ class Reporter:
                     self._rest()
 
     async def _gathered(self) -> None:
-        now = asyncio.get_running_loop().time()
-        gather = self._busy if now < self._sent + _A_WHILE else self._gather
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._progress - gather):
-                await self._news.wait()
-        await asyncio.sleep(gather)
-        self._sent = asyncio.get_running_loop().time()
+        """Until what is there has to go."""
+        loop = asyncio.get_running_loop()
+        while loop.time() < self._due:
+            self._sooner.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(self._due):
+                    await self._sooner.wait()
+        self._sent = loop.time()
+
+    def _wait(self, report: StatusReport) -> float:
+        """Seconds."""
+        status = report.status
+        if status.error or status.state in TERMINAL:
+            return self._gather
+        if RANK[status.state] < RANK[TaskState.RUNNING]:
+            return self._progress
+        recently = asyncio.get_running_loop().time() < self._sent + _A_WHILE
+        return self._busy if recently else self._gather
 
     async def _deliver(self, batch: Sequence[StatusReport]) -> None:
         try:
@@ -123,7 +138,6 @@ class Reporter:
 
     def _rest(self) -> None:
         self._there.clear()
-        self._news.clear()
         self._idle.set()
 
     def _rejected(self, rejections: Sequence[Rejection]) -> None:
@@ -134,8 +148,3 @@ class Reporter:
                 reason=rejection.reason,
                 message=rejection.message,
             )
-
-
-def _is_progress(report: StatusReport) -> bool:
-    status = report.status
-    return RANK[status.state] < RANK[TaskState.RUNNING] and not status.error

@@ -96,6 +96,19 @@ async def test_news_takes_along_what_waits_and_does_not_wait_itself(
     assert sorted(said(line)) == [("a", "Preparing"), ("b", "Failed")]
 
 
+async def test_while_much_happens_tasks_that_run_gather_and_those_that_end_do_not(
+    line: Line, reporter: Reporter
+) -> None:
+    for number in range(20):
+        reporter.report(report(f"{number}"))
+        await asyncio.sleep(0.05)
+    assert len(line.batches) < 12
+    reporter.report(report("late"))
+    reporter.report(report("0", TaskState.FAILED))
+    await asyncio.sleep(0.03)
+    assert said(line)[-2:] == [("late", "Running"), ("0", "Failed")]
+
+
 async def test_progress_that_failed_is_news(line: Line, reporter: Reporter) -> None:
     ill = TaskStatus(state=TaskState.STARTING, error="health check failed")
     reporter.report(StatusReport(namespace="default", name="a", uid="a", status=ill))
