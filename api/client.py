@@ -52,6 +52,8 @@ from api.types.assignment import (
     STATUS_HEADER,
     STDIN,
     Assignments,
+    ImageAgreed,
+    ImageFound,
     SessionReply,
     SessionRequest,
     StatusReport,
@@ -298,6 +300,13 @@ class Client(Calls):
         body = msgspec.json.encode(StatusReports(items=[*reports]))
         raw = await self._bytes("POST", _node(node, "statuses"), body=body, patience=0)
         return msgspec.json.decode(raw, type=StatusResult)
+
+    async def agree_on_image(self, node: str, found: ImageFound) -> ImageAgreed:
+        """Raises ApiError 404 where the node has no task of that revision, and 403 from a manager
+        of an earlier version."""
+        body = msgspec.json.encode(found)
+        raw = await self._bytes("POST", _node(node, "images"), body=body, patience=0)
+        return msgspec.json.decode(raw, type=ImageAgreed)
 
     async def dial_stream(self, node: str, id: str) -> Pipe:
         """Answer a `stream` message: the agent's end of a log or exec. Close it when done."""

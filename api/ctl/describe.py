@@ -33,7 +33,7 @@ from api.types.columns import (
     size,
     text,
 )
-from api.types.kinds import EVENT, NODE, SERVICE, TASK, Kind
+from api.types.kinds import EVENT, NODE, REVISION, SERVICE, TASK, Kind
 
 if TYPE_CHECKING:
     from api.calls import Calls
@@ -72,7 +72,8 @@ async def describe(
             first = False
             related = await _related(client, target.kind, obj)
             events = await _events(client, target.kind, obj)
-            output.lines(_described(output, target.kind, obj, related, events))
+            revision = await _revision(client, target.kind, obj)
+            output.lines(_described(output, target.kind, obj, related, events, revision))
             task = lastwords.failed(target.kind, obj, related)
             if task is not None:
                 output.data()
@@ -103,6 +104,16 @@ async def _related(client: Calls, kind: Kind, obj: Document) -> Sequence[Documen
     return listing.items
 
 
+async def _revision(client: Calls, kind: Kind, obj: Document) -> Document:
+    """A service's, empty where there is none yet."""
+    name = text(obj, "status", "revision", default="")
+    if kind is not SERVICE or not name:
+        return {}
+    fields, namespace = f"metadata.name={name}", obj["metadata"]["namespace"]
+    found = (await client.list(REVISION, namespace, field_selector=fields)).items
+    return found[0] if found else {}
+
+
 async def _events(client: Calls, kind: Kind, obj: Document) -> Sequence[Document]:
     """Of this object, the newest last."""
     if kind is EVENT:
@@ -119,10 +130,11 @@ def _described(
     obj: Document,
     tasks: Sequence[Document],
     events: Sequence[Document],
+    revision: Document,
 ) -> Iterator[str]:
     now = datetime.now(UTC)
     yield from _head(kind, obj, now)
-    yield from _particulars(output, kind, obj, now)
+    yield from _particulars(output, kind, obj, now, revision)
     yield from _conditions(output, obj, now)
     if kind is SERVICE and is_job(obj):
         yield ""
@@ -167,10 +179,12 @@ def _head(kind: Kind, obj: Document, now: datetime) -> Iterator[str]:
         yield _line("Deleting", f"since {since}, waits for {finalizers}")
 
 
-def _particulars(output: Output, kind: Kind, obj: Document, now: datetime) -> Iterator[str]:
+def _particulars(
+    output: Output, kind: Kind, obj: Document, now: datetime, revision: Document
+) -> Iterator[str]:
     """What each kind has of its own."""
     if kind is SERVICE:
-        yield from _service(obj)
+        yield from _service(obj, revision)
     elif kind is TASK:
         yield from _task(output, obj, now)
     elif kind is NODE:
@@ -181,7 +195,7 @@ def _particulars(output: Output, kind: Kind, obj: Document, now: datetime) -> It
         yield from _everything_else(obj)
 
 
-def _service(obj: Document) -> Iterator[str]:
+def _service(obj: Document, revision: Document) -> Iterator[str]:
     status = obj.get("status") or {}
     wanted = desired_replicas(obj)
     running, updated = status.get("running") or 0, status.get("updated") or 0
@@ -191,6 +205,9 @@ def _service(obj: Document) -> Iterator[str]:
     else:
         yield _line("Replicas", f"{running} running, {updated} up to date, {wanted} wanted")
     yield _line("Revision", text(obj, "status", "revision"))
+    if digest := field(revision, "status", "digest"):
+        node = text(revision, "status", "node")
+        yield _line("Digest", f"{digest} (what its image's name was first, on node {node})")
     yield from _update(obj)
     spec = {key: value for key, value in obj["spec"].items() if key not in ("mode", "replicas")}
     yield from _block(spec)
@@ -243,6 +260,8 @@ def _task(output: Output, obj: Document, now: datetime) -> Iterator[str]:
 def _container(container: Mapping[str, Any]) -> Iterator[str]:
     if container.get("id"):
         yield _line("Container", container["id"])
+    if container.get("digest"):
+        yield _line("Digest", container["digest"])
     if container.get("exitCode") is not None:
         oom = ", out of memory" if container.get("oomKilled") else ""
         yield _line("Exit code", f"{container['exitCode']}{oom}")

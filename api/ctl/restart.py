@@ -13,7 +13,7 @@ from api.ctl.session import Session, verb
 from api.ctl.suggestions import names_of
 from api.ctl.waiting import WaitOptions, wait_options, wait_until_done
 from api.types.columns import field
-from api.types.kinds import SERVICE
+from api.types.kinds import REVISION, SERVICE
 
 if TYPE_CHECKING:
     from api.calls import Calls
@@ -52,8 +52,10 @@ async def force(client: Calls, service: dict[str, Any]) -> None:
     from api.rest import ApiError
 
     namespace, name = service["metadata"]["namespace"], service["metadata"]["name"]
+    kept = (await client.list(REVISION, namespace, field_selector=f"spec.service={name}")).items
     for left in reversed(range(_TRIES)):
-        count = int(field(service, "spec", "template", "forceUpdate") or 0) + 1
+        # A number that a kept revision has could lead back to that one, and to its image's bits.
+        count = 1 + max(_forced(each) for each in (service, *kept))
         patch = {
             "metadata": {"resourceVersion": service["metadata"]["resourceVersion"]},
             "spec": {"template": {"forceUpdate": count}},
@@ -65,6 +67,11 @@ async def force(client: Calls, service: dict[str, Any]) -> None:
             if error.reason != "Conflict" or not left:
                 raise
         service = await client.get(SERVICE, namespace, name)
+
+
+def _forced(obj: dict[str, Any]) -> int:
+    """Of a service or revision: how often it was restarted."""
+    return int(field(obj, "spec", "template", "forceUpdate") or 0)
 
 
 def parse(words: tuple[str, ...]) -> list[Target]:

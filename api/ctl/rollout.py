@@ -31,6 +31,7 @@ from api.types.columns import (
     desired_replicas,
     field,
     is_job,
+    revision_digest,
     service_condition,
     text,
 )
@@ -109,8 +110,9 @@ def history(session: Session, what: tuple[str, ...], revision: int | None) -> No
             chosen = _numbered(kept, revision, target.name)
             session.output.data(to_yaml(chosen["spec"]["template"]), end="")
             return
-        table = Table(["REVISION", "NAME", "IMAGE", "AGE", "NOW"], frozenset({"IMAGE"}),
-                      session.output.width, session.output.cell)  # fmt: skip
+        headers = ["REVISION", "NAME", "IMAGE", "DIGEST", "AGE", "NOW"]
+        shrinks = frozenset({"IMAGE"})
+        table = Table(headers, shrinks, session.output.width, session.output.cell)
         session.output.lines(table.lines([_row(each, service) for each in kept]))
 
     session.ask(work)
@@ -315,6 +317,7 @@ def _row(revision: Document, service: Document) -> list[str]:
         str(_number(revision)),
         name,
         str(revision["spec"]["template"].get("image", "")),
+        revision_digest(revision),
         age(revision["metadata"].get("creationTimestamp"), datetime.now(UTC)),
         ", ".join(now),
     ]

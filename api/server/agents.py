@@ -9,22 +9,24 @@ from typing import TYPE_CHECKING
 import msgspec
 from aiohttp import web
 
-from api.server import requests, status
+from api.server import audit, requests, status
 from api.server.assignments import GATHER, Assignments, NodeStream
 from api.server.auth import peer_certificate
+from api.server.images import Images
 from api.server.join import Joins
 from api.server.nodes import Sessions
 from api.server.paths import Target
 from api.server.statuses import Statuses
 from api.server.streams import Streams
-from api.types.assignment import SessionRequest, StatusReports
-from api.types.kinds import NODE
+from api.types.assignment import ImageFound, SessionRequest, StatusReports
+from api.types.kinds import NODE, REVISION
 
 if TYPE_CHECKING:
     from api.server.app import Settings
 
 JSON = "application/json"
 _REPORTS = msgspec.json.Decoder(StatusReports)
+_IMAGE = msgspec.json.Decoder(ImageFound)
 _SESSION = msgspec.json.Decoder(SessionRequest)
 
 Handle = Callable[[web.Request, Target], Awaitable[web.StreamResponse]]
@@ -39,6 +41,7 @@ class Agents:
         sessions: Sessions,
         joins: Joins,
         statuses: Statuses,
+        images: Images,
         assignments: Assignments,
         streams: Streams,
     ) -> None:
@@ -46,6 +49,7 @@ class Agents:
         self._sessions = sessions
         self._joins = joins
         self._statuses = statuses
+        self._images = images
         self._assignments = assignments
         self._streams = streams
 
@@ -56,6 +60,7 @@ class Agents:
             (NODE.name, "heartbeat"): self.heartbeat,
             (NODE.name, "assignments"): self.stream_assignments,
             (NODE.name, "statuses"): self.report,
+            (NODE.name, "images"): self.agree_on_image,
             (NODE.name, "streams"): self.dialled,
         }
 
@@ -81,6 +86,15 @@ class Agents:
         reports: StatusReports = requests.decoded(_REPORTS, body)
         result = await self._statuses.report(target.name, reports.items)
         return web.Response(body=msgspec.json.encode(result), content_type=JSON)
+
+    async def agree_on_image(self, request: web.Request, target: Target) -> web.Response:
+        requests.require(request, "POST")
+        body = await requests.body(request, self._settings.max_body, self._settings.body_time)
+        found: ImageFound = requests.decoded(_IMAGE, body)
+        reply = await self._images.agree(target.name, found)
+        named = {"kind": REVISION.name, "namespace": found.namespace, "name": found.revision}
+        audit.applied(request, [{**named, "result": reply.digest}])
+        return web.Response(body=msgspec.json.encode(reply), content_type=JSON)
 
     async def stream_assignments(self, request: web.Request, target: Target) -> web.StreamResponse:
         requests.require(request, "GET")

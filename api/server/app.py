@@ -34,6 +34,7 @@ from api.server.core import Core, nothing_at
 from api.server.deletions import Deletions
 from api.server.entrance import JOIN, Entrance
 from api.server.handlers import Handlers
+from api.server.images import Images
 from api.server.join import Joins, Note, note_nothing
 from api.server.limits import Busy, Limits
 from api.server.metrics import Metrics
@@ -94,6 +95,7 @@ class Server:
         self.watches = Watches(cache, queue_bytes=settings.watch_queue)
         self.assignments = Assignments(cache, payloads)
         self.statuses = Statuses(store, cache, resources, self.metrics)
+        images = Images(store, cache, resources)
         streams = Streams(cache, self.assignments)
         sessions = Sessions(
             store, cache, resources, cluster, heartbeat=settings.heartbeat, clock=clock
@@ -123,7 +125,9 @@ class Server:
             deletions=deletions,
             applier=Applier(store, cache, resources, deletions),
             reading=reading,
-            agents=Agents(settings, sessions, joins, self.statuses, self.assignments, streams),
+            agents=Agents(
+                settings, sessions, joins, self.statuses, images, self.assignments, streams
+            ),
             streams=streams,
             components=components,
             metrics=self.metrics,

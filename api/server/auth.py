@@ -19,7 +19,7 @@ from api.store.cache import Cache
 from api.types.kinds import NAMESPACE, NODE, SECRET, USER
 from api.types.user import Grant, User
 
-NODE_SUBS = frozenset({"session", "heartbeat", "assignments", "statuses", "streams"})
+NODE_SUBS = frozenset({"session", "heartbeat", "assignments", "statuses", "images", "streams"})
 CACHE = web.AppKey("access.cache", Cache)
 
 

@@ -19,7 +19,7 @@ from api.store.cache import Cache
 from api.types.columns import NONE, Column, age, field, text
 from api.types.kinds import EVENT, REVISION, SERVICE, TASK
 from api.types.meta import API_VERSION, Object
-from api.types.task import TERMINAL, Task, TaskState
+from api.types.task import TERMINAL, ContainerStatus, Task, TaskState
 from api.types.template import TaskTemplate
 
 Document = dict[str, Any]
@@ -176,7 +176,7 @@ def _status(task: Task, template: TaskTemplate | None) -> Document:
         {
             "name": task.spec.service,
             "image": template.image if template else "",
-            "imageID": "",
+            "imageID": _image_id(template, container),
             "containerID": f"skep://{container.id}" if container and container.id else "",
             "ready": ready,
             "started": given.state in (TaskState.STARTING, TaskState.RUNNING),
@@ -185,6 +185,12 @@ def _status(task: Task, template: TaskTemplate | None) -> Document:
         }
     ]
     return status
+
+
+def _image_id(template: TaskTemplate | None, container: ContainerStatus | None) -> str:
+    if template is None or container is None or not container.digest:
+        return ""
+    return f"{template.image.partition('@')[0]}@{container.digest}"
 
 
 def _condition(type: str, holds: bool, task: Task, reason: str) -> Document:

@@ -14,6 +14,9 @@ its status changed, or when it was given up as Orphaned.
 
 The agent answers with statuses, many in one request. It may not make a task go back to an earlier
 state, nor write of a task that is not on its node: such reports come back in `rejected`.
+
+Before it makes a revision's first container it says what digest the image has, and runs the one
+that it is answered, which is what another node found where that one was first.
 """
 
 from __future__ import annotations
@@ -111,6 +114,20 @@ class Rejection(Struct, kw_only=True):
 
 class StatusResult(Struct, kw_only=True):
     rejected: list[Rejection] = []
+
+
+class ImageFound(Struct, kw_only=True):
+    """What a revision's image is on this node, before a container is made of it."""
+
+    namespace: str
+    revision: str
+    digest: str  # algorithm:hexadecimal
+
+
+class ImageAgreed(Struct, kw_only=True):
+    """What it is for all nodes: what the first of them found."""
+
+    digest: str
 
 
 # Channels of a stream's frames: the first byte of every WebSocket message, Kubernetes' v5 numbers.

@@ -198,6 +198,11 @@ def _task_ports(obj: Document, now: datetime) -> str:
     return names([_port(port) for port in field(obj, "status", "ports") or []])
 
 
+def revision_digest(obj: Document) -> str:
+    """Of its image, as short as engines show it."""
+    return text(obj, "status", "digest").rpartition(":")[2][:12]
+
+
 def node_status(obj: Document) -> str:
     """Ready, NotReady or Unknown, as its Ready condition says."""
     status = condition(obj, "Ready").get("status")
@@ -367,6 +372,12 @@ COLUMNS: Final[Mapping[str, tuple[Column, ...]]] = {
         Column("NUMBER", lambda obj, now: text(obj, "spec", "number")),
         Column("IMAGE", lambda obj, now: text(obj, "spec", "template", "image"), shrinks=True),
         _AGE,
+        Column(
+            "DIGEST",
+            lambda obj, now: revision_digest(obj),
+            wide=True,
+            description="Of its image, which all its tasks run.",
+        ),
     ),
     "Event": (
         Column("LAST SEEN", _event_seen),

@@ -1,4 +1,10 @@
-"""A revision: an immutable snapshot of a service's task template, named by its content."""
+"""A revision: an immutable snapshot of a service's task template, named by its content.
+
+Its image's name may come to stand for something else in the registry, and its tasks start at any
+time on any node. So the first node that has the image says its digest, which is kept here, written
+once, and run by all later tasks. An image without a digest (made or loaded on the node) has none
+here either.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +25,15 @@ class RevisionSpec(Struct, kw_only=True):
     template: TaskTemplate
 
 
+class RevisionStatus(Struct, kw_only=True):
+    digest: str = ""  # what the image's name stood for when its first task was made; never changes
+    node: str = ""  # which found it
+
+
 class Revision(Object, kw_only=True):
     kind: ClassVar[str] = "Revision"
     spec: RevisionSpec
+    status: RevisionStatus = msgspec.field(default_factory=RevisionStatus)
 
 
 def revision_name(service: str, template: TaskTemplate) -> str:

@@ -69,6 +69,7 @@ class CheckFailure(Struct, kw_only=True):
 
 class ContainerStatus(Struct, kw_only=True):
     id: str = ""
+    digest: str = ""  # of the image that it was made of; "" where that has none
     pid: int = 0
     exit_code: int | None = None
     oom_killed: bool = False

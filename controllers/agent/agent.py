@@ -6,6 +6,7 @@ It may end at any moment: containers run on, and the next agent adopts them by t
 from __future__ import annotations
 
 import asyncio
+import functools
 import platform
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
@@ -15,6 +16,7 @@ from api.types.assignment import STREAM, Assignments, StatusReport, StatusResult
 from api.types.join import Sign
 from api.types.node import Engine, NodeStatus
 from controllers.agent.drivers.contract import Driver, EngineInfo
+from controllers.agent.images import Images
 from controllers.agent.managers import Managers
 from controllers.agent.materials import Materials
 from controllers.agent.reporter import Reporter
@@ -45,8 +47,9 @@ class Agent:
         self._session = Session(client, node, labels or {}, self._take, heard)
         self._streams = Streams(client, driver, node)
         self._known: EngineInfo | None = None
+        images = Images(driver, functools.partial(client.agree_on_image, node))
         self._tasks = Tasks(
-            driver, Materials(run_dir / node), self._reporter, on_engine=self._engine_is
+            driver, Materials(run_dir / node), self._reporter, images, on_engine=self._engine_is
         )
 
     async def run(self) -> None:

@@ -7,6 +7,8 @@ from typing import Protocol
 
 from api.types.assignment import (
     Assignments,
+    ImageAgreed,
+    ImageFound,
     SessionReply,
     SessionRequest,
     StatusReport,
@@ -42,5 +44,9 @@ class Managers(Protocol):
     def assignments(self, node: str) -> AsyncGenerator[Assignments, None]: ...
 
     async def report(self, node: str, reports: Sequence[StatusReport]) -> StatusResult: ...
+
+    async def agree_on_image(self, node: str, found: ImageFound) -> ImageAgreed:
+        """Raises ApiError 404 where the node has no task of that revision, and 403 from a manager
+        of an earlier version."""
 
     async def dial_stream(self, node: str, id: str) -> Pipe: ...

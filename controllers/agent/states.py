@@ -186,6 +186,7 @@ def status_of(step: Step, sight: Sight, now: datetime) -> TaskStatus:
     if container is not None:
         seen = ContainerStatus(
             id=container.id,
+            digest=container.digest,
             pid=container.pid,
             exit_code=container.exit_code,
             oom_killed=container.oom_killed,

@@ -45,6 +45,7 @@ from controllers.agent.drivers.contract import (
 )
 from controllers.agent.environment import informed, told
 from controllers.agent.files import Place, Trouble
+from controllers.agent.images import Images
 from controllers.agent.materials import Materials
 from controllers.agent.reporter import Reporter
 from controllers.agent.states import Do, Failure, Sight, decide, status_of
@@ -96,6 +97,7 @@ class Tasks:
         driver: Driver,
         materials: Materials,
         reporter: Reporter,
+        images: Images,
         *,
         on_engine: EngineListener,
     ) -> None:
@@ -103,6 +105,7 @@ class Tasks:
         self._driver = driver
         self._materials = materials
         self._reporter = reporter
+        self._images = images
         self._on_engine = on_engine
         self._known: dict[str, _Known] = {}
         self._checks = Checks(driver, self._checked)
@@ -144,8 +147,11 @@ class Tasks:
     def _take_revisions(self, message: Assignments, complete: bool) -> None:
         if complete:
             self._templates.clear()
+            self._images.clear()
         for id in message.removed_revisions:
             self._templates.pop(id, None)
+            self._images.forget(id)
+        self._images.take(message.revisions)
         for revision in message.revisions:
             id = f"{revision.metadata.namespace}/{revision.metadata.name}"
             self._templates[id] = revision.spec.template
@@ -380,11 +386,11 @@ class Tasks:
         try:
             login = self._materials.login(task.metadata.namespace, template)
             async with asyncio.timeout(None) as known.pulling:
-                await self._driver.pull(
-                    template.image,
-                    lambda words: self._say(known, words),
-                    template.image_pull,
+                image = await self._images.ensure(
+                    f"{task.metadata.namespace}/{task.spec.revision}",
+                    template,
                     login,
+                    lambda words: self._say(known, words),
                 )
         except TimeoutError:
             return  # not wanted any more
@@ -400,7 +406,8 @@ class Tasks:
             if self._waits_for(known):
                 return  # taken away while the image came
             known.files = True
-            known.container = await self._driver.create(self._spec(task, template, made))
+            wanted = msgspec.structs.replace(template, image=image)
+            known.container = await self._driver.create(self._spec(task, wanted, made))
         except EngineDown:
             raise
         except (DriverError, Trouble) as error:

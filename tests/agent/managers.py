@@ -17,6 +17,8 @@ from api.types.assignment import (
     INCREMENT,
     Assignments,
     Delivery,
+    ImageAgreed,
+    ImageFound,
     Rejection,
     SessionReply,
     SessionRequest,
@@ -25,7 +27,7 @@ from api.types.assignment import (
 )
 from api.types.join import Sign
 from api.types.meta import Metadata
-from api.types.revision import Revision, RevisionSpec
+from api.types.revision import Revision, RevisionSpec, RevisionStatus
 from api.types.task import TERMINAL, Task, TaskSpec, TaskState, TaskStatus, forward
 from api.types.template import TaskTemplate
 from controllers.agent.agent import Agent
@@ -53,23 +55,27 @@ class ToyManagers:
         self.beats: list[float] = []
         self.said: list[StatusReport] = []  # all reports that came
         self.rejected: list[Rejection] = []
+        self.questions: list[ImageFound] = []  # about images
+        self.store_down = False  # so that these can't be answered
+        self.earlier = False  # of a version that knows no such question
         self.changed = asyncio.Event()  # something was said
         self._streams: set[asyncio.Queue[Assignments | None]] = set()
         self._numbers = itertools.count(1)
 
     # What a user and the controllers do.
 
-    def add(self, script: str = FOREVER, **template: Any) -> str:
-        """A task on this node; its uid."""
+    def add(self, script: str = FOREVER, *, revision: str = "", **template: Any) -> str:
+        """A task on this node; its uid. `revision`: of one that others are of, too."""
         number = next(self._numbers)
-        name = f"web-{number}"
+        name = revision or f"web-{number}"
         fields = {"image": "app:1", "command": ["sh", "-c", script], **template}
         spec = RevisionSpec(
             service="web", number=number, template=msgspec.convert(fields, TaskTemplate)
         )
-        self.revisions[name] = Revision(
-            metadata=Metadata(name=name, namespace="default", uid=f"r{number}"), spec=spec
-        )
+        if name not in self.revisions:
+            self.revisions[name] = Revision(
+                metadata=Metadata(name=name, namespace="default", uid=f"r{number}"), spec=spec
+            )
         uid = f"{number:08}"
         self.tasks[uid] = Task(
             metadata=Metadata(name=f"web.{number}", namespace="default", uid=uid),
@@ -78,6 +84,13 @@ class ToyManagers:
         )
         self._send(tasks=[self.tasks[uid]], revisions=[self.revisions[name]])
         return uid
+
+    def agree(self, revision: str, digest: str) -> None:
+        """A node has found what the revision's image is; all hear of it."""
+        known = self.revisions[revision]
+        if known.status.digest != digest:
+            known.status = RevisionStatus(digest=digest)
+            self._send(revisions=[known])
 
     def unwant(self, uid: str) -> None:
         task = self.tasks[uid]
@@ -164,6 +177,20 @@ class ToyManagers:
         self.changed.set()
         self.rejected.extend(rejected)
         return StatusResult(rejected=rejected)
+
+    async def agree_on_image(self, node: str, found: ImageFound) -> ImageAgreed:
+        self._answer()
+        await asyncio.sleep(0.01)
+        self.questions.append(found)
+        self._answer()
+        if self.store_down:
+            raise ApiError({"message": "the store (etcd) does not answer"}, code=503)
+        revision = self.revisions.get(found.revision)
+        if self.earlier or revision is None:
+            code = 403 if self.earlier else 404
+            raise ApiError({"message": "no"}, code=code)
+        self.agree(found.revision, revision.status.digest or found.digest)
+        return ImageAgreed(digest=revision.status.digest)
 
     async def dial_stream(self, node: str, id: str) -> Pipe:
         raise Unreachable("toy managers have no streams")

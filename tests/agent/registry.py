@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import shutil
 import socket
 import subprocess
 import time
@@ -25,7 +27,7 @@ class Registry:
             probe.bind(("127.0.0.1", 0))
             self.address = f"127.0.0.1:{probe.getsockname()[1]}"
         self.image = f"{self.address}/skep/layers:1"
-        self._process: subprocess.Popen[bytes] | None = None
+        self._processes: list[subprocess.Popen[bytes]] = []
 
     def start(self) -> None:
         self._home.mkdir()
@@ -43,23 +45,33 @@ class Registry:
             (self._home / "users").write_text(f"{USER}:{hashed}\n")
             config["auth"] = {"htpasswd": {"realm": "skep", "path": str(self._home / "users")}}
         (self._home / "config.json").write_text(json.dumps(config))  # JSON is YAML
-        self._process = subprocess.Popen(
-            [PROGRAM, "serve", str(self._home / "config.json")],
+        process = self._serve()
+        host, _, port = self.address.partition(":")
+
+        def listens() -> bool:
+            with contextlib.closing(socket.socket()) as probe:
+                return probe.connect_ex((host, int(port))) == 0
+
+        end = time.monotonic() + PATIENCE
+        while not listens():
+            assert time.monotonic() < end, "the registry does not listen"
+            assert process.poll() is None, "the registry has ended"
+            time.sleep(0.05)
+
+    def also_in(self, pid: int) -> None:
+        """At the same address in the network namespace of that process, too."""
+        self._serve("nsenter", f"--net=/proc/{pid}/ns/net")
+
+    def _serve(self, *within: str) -> subprocess.Popen[bytes]:
+        process = subprocess.Popen(
+            [*within, PROGRAM, "serve", str(self._home / "config.json")],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             env={**os.environ, "OTEL_TRACES_EXPORTER": "none"},
         )
-        end = time.monotonic() + PATIENCE
-        host, _, port = self.address.partition(":")
-        while True:
-            try:
-                socket.create_connection((host, int(port))).close()
-                return
-            except ConnectionRefusedError:
-                assert time.monotonic() < end, "the registry does not listen"
-                assert self._process.poll() is None, "the registry has ended"
-                time.sleep(0.05)
+        self._processes.append(process)
+        return process
 
     def push(self) -> None:
         """Two layers beside busybox's, the first big enough for a pull to be seen at work."""
@@ -85,6 +97,11 @@ class Registry:
         docker("tag", source, image)
         docker("push", "-q", image)
 
+    def lose(self, repository: str, digest: str) -> None:
+        """It doesn't have that any more."""
+        manifests = self._home / "data/docker/registry/v2/repositories" / repository / "_manifests"
+        shutil.rmtree(manifests / "revisions" / digest.replace(":", "/"))
+
     def config(self, password: str) -> dict[str, object]:
         """Docker's config.json, as `docker login` leaves it."""
         login = b64encode(f"{USER}:{password}".encode()).decode()
@@ -96,7 +113,7 @@ class Registry:
             docker("rmi", "-f", self.image)
 
     def stop(self) -> None:
-        if self._process is not None:
-            self._process.terminate()
-            self._process.wait()
+        for process in self._processes:
+            process.terminate()
+            process.wait()
         self.forget()

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -110,7 +111,7 @@ async def test_a_pull_is_said_while_it_goes_on(slow: Machine) -> None:
     ],
 )
 async def test_why_a_task_ended(
-    tmp_path: Path, script: str, template: dict[str, object], state: TaskState, words: str
+    tmp_path: Path, script: str, template: dict[str, Any], state: TaskState, words: str
 ) -> None:
     behaviour = Behaviour(
         unknown_images=frozenset({"absent:1"}), unknown_commands=frozenset({"no-such-command"})

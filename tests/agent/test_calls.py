@@ -71,7 +71,8 @@ async def counted(tmp_path: Path, busybox: None) -> AsyncIterator[Counted]:
 
 
 async def test_a_container_costs_six_calls_in_its_life(counted: Counted) -> None:
-    uids = [counted.managers.add(FOREVER, image=IMAGE) for _ in range(TASKS)]
+    add = counted.managers.add
+    uids = [add(FOREVER, revision="web-a", image=IMAGE) for _ in range(TASKS)]
     started = await counted.until(lambda: counted.all_are(TaskState.RUNNING))
     assert started == {
         f"GET images/{IMAGE.replace('/', '%2F')}/json": 1,

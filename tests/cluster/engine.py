@@ -45,6 +45,12 @@ class Engine:
             )
         until(self.answers, f"dockerd answers at {self.socket}", GRACE)
 
+    @property
+    def pid(self) -> int:
+        """Of its process, which is in its network namespace."""
+        assert self._process is not None
+        return self._process.pid
+
     def answers(self) -> bool:
         if self._process is None or self._process.poll() is not None:
             raise AssertionError(f"dockerd has ended:\n{(self.home / 'log').read_text()[-2000:]}")

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import pytest
 
-from api.client import Client
+from api.client import Client, Listing
 from api.ctl.restart import force
 from api.rest import ApiError
 
@@ -18,6 +18,7 @@ class Busy:
         self.reads = reads
         self.version = 1
         self.forced = 0
+        self.kept: list[int] = []  # restarts of the revisions that are kept
 
     async def get(self, _kind: object, namespace: str, name: str) -> dict[str, Any]:
         read = {
@@ -30,6 +31,11 @@ class Busy:
             self.reads -= 1
             self.version += 1
         return read
+
+    async def list(self, _kind: object, _space: str, *, field_selector: str) -> Listing:
+        assert field_selector == "spec.service=web"
+        kept = [{"spec": {"template": {"forceUpdate": count}}} for count in self.kept]
+        return Listing(kept, "1")
 
     async def patch(self, _kind: object, _space: str, _name: str, patch: dict[str, Any]) -> None:
         if patch["metadata"]["resourceVersion"] != str(self.version):
@@ -55,6 +61,14 @@ async def test_two_at_once_are_two() -> None:
     await force(cast(Client, api), read)
     await force(cast(Client, api), read)
     assert api.forced == 2
+
+
+async def test_it_leads_to_no_revision_that_is_kept() -> None:
+    """As after `ctl rollout undo`: that revision's image is what it was then."""
+    api = Busy(reads=0)
+    api.kept = [0, 1, 2]
+    await restart(api)
+    assert api.forced == 3
 
 
 async def test_what_never_rests_is_a_conflict_in_the_end() -> None:

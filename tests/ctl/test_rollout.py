@@ -50,7 +50,7 @@ def test_status_and_history(ctl: Ctl) -> None:
     assert "2/2 run web-" in shown.lines[4]
     rows = ctl("rollout", "history", "web").rows
     assert [(row[0], row[2]) for row in rows[1:]] == [("1", "web:1"), ("2", "web:2")]
-    assert [row[4] for row in rows[1:]] == ["before", "wanted"]
+    assert [row[5] for row in rows[1:]] == ["before", "wanted"]
     assert "image: web:1\n" in ctl("rollout", "history", "web", "--revision", "1").out
     assert "Update:        completed since" in ctl("describe", "service", "web").out
 

@@ -78,6 +78,7 @@ class Container(msgspec.Struct, frozen=True, kw_only=True):
     task_name: str
     namespace: str
     phase: Phase
+    digest: str = ""  # of its image, where it was made by that
     pid: int = 0
     exit_code: int | None = None
     oom_killed: bool = False
@@ -153,8 +154,10 @@ class Driver(Protocol):
         progress: Callable[[str], None],
         policy: str = "ifNotPresent",
         login: bytes = b"",
-    ) -> None:
-        """Make the image present. Present already: nothing happens, unless `policy` is `always`,
+    ) -> str:
+        """Make the image present, and say which it is: the digest that its registry knows it by,
+        `sha256:…`, or "" where it has none (made or loaded here). `name:tag@digest` names one whose
+        digest is known. Present already: nothing happens, unless `policy` is `always`,
         which asks the registry what the name stands for now. `progress` takes words, none twice in
         a row. Cancelled, it goes on for others who want the same image. Raises Refused, with what
         to do where the registry has no such image or wants a login, or where `policy` is `never`

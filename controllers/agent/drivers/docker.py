@@ -95,7 +95,6 @@ class DockerDriver:
         self._inspecting = asyncio.Semaphore(parallel.inspect)
         self._ids: dict[str, str] = {}  # task uid → container id
         self._doing: set[tuple[str, str]] = set()  # event and container id: our own doing
-        self._present: set[str] = set()  # images the engine was seen to have
         self._pulls = Pulls(self._client, node)
 
     async def info(self) -> EngineInfo:
@@ -147,10 +146,8 @@ class DockerDriver:
         progress: Callable[[str], None],
         policy: str = "ifNotPresent",
         login: bytes = b"",
-    ) -> None:
-        if policy == "always" or image not in self._present:
-            await self._pulls.pull(image, progress, policy, login)
-            self._present.add(image)
+    ) -> str:
+        return await self._pulls.pull(image, progress, policy, login)
 
     async def create(self, spec: ContainerSpec) -> Container:
         async with self._creating:
@@ -404,7 +401,6 @@ class DockerDriver:
                 if "no such image" in text and not pulled:
                     pulled = True
                     template = spec.template
-                    self._present.discard(template.image)
                     await self.pull(
                         template.image, lambda words: None, template.image_pull, spec.login
                     )

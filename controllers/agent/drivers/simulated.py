@@ -86,10 +86,11 @@ class SimulatedDriver:
         progress: Callable[[str], None],
         policy: str = "ifNotPresent",
         login: bytes = b"",
-    ) -> None:
+    ) -> str:
         self._check()
-        await self.engine.pull(image, progress, policy)
+        digest = await self.engine.pull(image, progress, policy)
         self._check()
+        return digest
 
     async def create(self, spec: ContainerSpec) -> Container:
         self._check()
@@ -215,6 +216,7 @@ class SimulatedDriver:
             task_uid=spec.task_uid,
             task_name=spec.task_name,
             namespace=spec.namespace,
+            digest=spec.template.image.partition("@")[2],
             phase=container.phase,
             pid=1 if container.running else 0,
             exit_code=container.exit_code,

@@ -34,6 +34,7 @@ def container(inspected: Mapping[str, Any]) -> Container:
         task_uid=labels[TASK],
         task_name=labels[TASK_NAME],
         namespace=labels[NAMESPACE],
+        digest=inspected["Config"]["Image"].partition("@")[2],
         phase=phase,
         pid=state["Pid"],
         exit_code=state["ExitCode"] if phase is Phase.EXITED else None,

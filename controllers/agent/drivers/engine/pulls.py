@@ -34,8 +34,9 @@ class Pulls:
 
     async def pull(
         self, image: str, progress: Say, policy: str = "ifNotPresent", login: bytes = b""
-    ) -> None:
-        """Present already: nothing is fetched, or said, unless `policy` is `always`.
+    ) -> str:
+        """Its digest, "" where it has none. Present already: nothing is fetched, or said, unless
+        `policy` is `always`.
 
         Raises Refused, DriverError.
         """
@@ -47,7 +48,7 @@ class Pulls:
             pull.task.add_done_callback(lambda task: self._over(key, pull, task))
         pull.listen(progress)
         try:
-            await asyncio.shield(pull.task)
+            return await asyncio.shield(pull.task)
         finally:
             pull.listeners.remove(progress)
             if not pull.listeners and not pull.task.done():
@@ -60,7 +61,7 @@ class Pulls:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _over(self, key: _Key, pull: _Pull, task: asyncio.Task[None]) -> None:
+    def _over(self, key: _Key, pull: _Pull, task: asyncio.Task[str]) -> None:
         self._forget(key, pull)
         if not task.cancelled():
             task.exception()  # has been seen: those who wait for it get it
@@ -69,21 +70,29 @@ class Pulls:
         if self._pulls.get(key) is pull:
             del self._pulls[key]
 
-    async def _ensure(self, image: str, say: Say, policy: str, login: bytes) -> None:
+    async def _ensure(self, image: str, say: Say, policy: str, login: bytes) -> str:
         if policy == "always":
-            await self._fetch(image, say, login)
-            return
+            return await self._fetch(image, say, login) or digest_of(image, await self._look(image))
         try:
-            await self._client.call("GET", f"images/{quote(image, safe='')}/json")
+            return digest_of(image, await self._look(image))
         except Refused as error:
             if policy == "never":
                 raise Refused(
                     f"image {image} is not on node {self._node}, and imagePull is never; bring it "
                     "there (docker load, docker pull), or let it be pulled: imagePull: ifNotPresent"
                 ) from error
-            await self._fetch(image, say, login)
+        return await self._fetch(image, say, login) or digest_of(image, await self._look(image))
 
-    async def _fetch(self, image: str, say: Say, login: bytes) -> None:
+    async def _look(self, image: str) -> Mapping[str, Any]:
+        """As the engine has it. Raises Refused where it hasn't."""
+        found: Mapping[str, Any] = await self._client.call(
+            "GET", f"images/{quote(image, safe='')}/json"
+        )
+        return found
+
+    async def _fetch(self, image: str, say: Say, login: bytes) -> str:
+        """The digest, where the engine says it."""
+        digest = ""
         name, tag = _split(image)
         layers = _Layers(image)
         say(f"pulling {image}")
@@ -102,15 +111,23 @@ class Pulls:
                         raise Refused(message["error"])
                     if layers.take(message):
                         say(layers.words())
+                    digest = _said_digest(message) or digest
         except EngineDown:
             raise
         except DriverError as error:
             raise self._words(image, str(error).rstrip(".")) from error
+        return digest
 
     def _words(self, image: str, text: str) -> Refused:
         where = registry(image)
         lower = text.lower()
         if any(sign in lower for sign in _ABSENT):
+            name, _, digest = image.partition("@")
+            if digest:
+                return Refused(
+                    f"no such image: registry {where} has no {name} of digest {digest}; "
+                    f"was it deleted there? ({text})"
+                )
             return Refused(
                 f"no such image: registry {where} has no {image}; "
                 f"check its name and tag, and that it was pushed there ({text})"
@@ -128,7 +145,7 @@ class Pulls:
 
 
 class _Pull:
-    task: asyncio.Task[None]
+    task: asyncio.Task[str]
 
     def __init__(self) -> None:
         self.listeners: list[Say] = []
@@ -181,6 +198,32 @@ class _Layers:
             else (0, 0)
         )
         return f"{words}, {come / 1e6:.1f} of {all / 1e6:.1f} MB" if all else words
+
+
+def digest_of(image: str, inspected: Mapping[str, Any]) -> str:
+    """By which the image's registry knows it. Of two (the same bits, wrapped in another manifest)
+    the first, so that it is the same one each time."""
+    name, _, digest = image.partition("@")
+    if digest:
+        return digest
+    wanted = _repository(name)
+    named = (str(one).partition("@") for one in inspected.get("RepoDigests") or ())
+    return min((digest for name, _, digest in named if _repository(name) == wanted), default="")
+
+
+def _repository(name: str) -> str:
+    """Without a tag, and as the engine shortens Docker Hub's."""
+    head, colon, tag = name.rpartition(":")
+    name = head if colon and "/" not in tag else name
+    for prefix in ("docker.io/", "index.docker.io/", "library/"):
+        name = name.removeprefix(prefix)
+    return name
+
+
+def _said_digest(message: Mapping[str, Any]) -> str:
+    """Of the engine's line on what it has pulled."""
+    words = str(message.get("status", "")).partition("Digest: ")
+    return words[2].strip() if not words[0] else ""
 
 
 def _split(image: str) -> tuple[str, str]:

@@ -63,7 +63,8 @@ class SimulatedEngine:
         self._random = random.Random(str(seed))  # noqa: S311 - a simulation
         self._numbers = itertools.count(self._random.getrandbits(64) << 32)
         self._ports = itertools.count(_FIRST_PORT)
-        self._images: set[str] = set()
+        self.registry: dict[str, str] = {}  # digests that images' names stand for there
+        self._images: dict[str, str] = {}  # that are here, and their digests
         self._used_ports: set[tuple[int, str]] = set()
 
     # Faults, for simulations and tests.
@@ -98,9 +99,9 @@ class SimulatedEngine:
 
     async def pull(
         self, image: str, progress: Callable[[str], None], policy: str = "ifNotPresent"
-    ) -> None:
+    ) -> str:
         if image in self._images and policy != "always":
-            return
+            return self._images[image]
         if policy == "never":
             raise Refused(f"image {image} is not on the node, and imagePull is never")
         if image in self.behaviour.unknown_images:
@@ -108,7 +109,13 @@ class SimulatedEngine:
         if self.behaviour.pull_seconds:
             progress(f"pulling {image}")
             await asyncio.sleep(self.behaviour.pull_seconds)
-        self._images.add(image)
+        name, _, digest = image.partition("@")
+        if not digest:
+            digest = self.registry.get(name, "")
+        self._images[image] = digest
+        if digest:
+            self._images[f"{name}@{digest}"] = digest
+        return digest
 
     def create(self, spec: ContainerSpec, owner: tuple[str, str]) -> Simulated:
         template = spec.template
