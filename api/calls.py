@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import msgspec
@@ -24,7 +25,12 @@ from api.types.join import (
     UserCertificateRequest,
 )
 from api.types.kinds import BY_NAME, Kind
+from api.types.sealing import SealedValue, SealedValues, Verdict, Verdicts
 
+if TYPE_CHECKING:
+    from api.seal.keyfile import KeyFile
+
+SealedPlace = tuple[str, str, str, str]  # namespace, name and key of a secret, and the sealed value
 ANSWER_SECONDS = 30.0
 _APPLY_SECONDS = 600.0
 _MERGE_PATCH = "application/merge-patch+json"
@@ -254,6 +260,38 @@ class Calls(abc.ABC):
         )
         return msgspec.json.decode(raw, type=AuthorityStatus)
 
+    # Sealing
+
+    async def sealing_keys(self) -> KeyFile:
+        """The public keys to seal values for git to, the newest first."""
+        return _keys(await self._bytes("GET", f"{BASE}/sealing-keys"))
+
+    async def renew_sealing_key(self) -> KeyFile:
+        """Have another newest key made."""
+        return _keys(await self._bytes("POST", f"{BASE}/sealing-keys/renew", repeatable=False))
+
+    async def drop_sealing_key(self, id: str) -> KeyFile:
+        """For ever. Raises ApiError 409 where it is the newest, or none."""
+        path = f"{BASE}/sealing-keys/{quote(id, safe='')}"
+        return _keys(await self._bytes("DELETE", path, repeatable=False))
+
+    async def verify_sealed(self, values: Sequence[SealedPlace]) -> Sequence[Verdict]:
+        """Whether each opens."""
+        return await self._verdicts("verify", values)
+
+    async def reseal(self, values: Sequence[SealedPlace]) -> Sequence[Verdict]:
+        """Each as it is when sealed to the newest key; what is in it never leaves the manager."""
+        return await self._verdicts("reseal", values)
+
+    async def _verdicts(self, what: str, values: Sequence[SealedPlace]) -> Sequence[Verdict]:
+        items = [
+            SealedValue(namespace=namespace, name=name, key=key, sealed=text)
+            for namespace, name, key, text in values
+        ]
+        body = msgspec.json.encode(SealedValues(items=items))
+        raw = await self._bytes("POST", f"{BASE}/sealed/{what}", body=body)
+        return msgspec.json.decode(raw, type=Verdicts).items
+
     async def components(self) -> Sequence[Document]:
         """The manager's parts and how they are."""
         items: Sequence[Document] = (await self._document("GET", f"{BASE}/components"))["items"]
@@ -307,3 +345,9 @@ def _identity(document: Document) -> tuple[Kind, str, str]:
 
 def _dry(dry_run: bool) -> dict[str, str]:
     return {"dryRun": "All"} if dry_run else {}
+
+
+def _keys(raw: bytes) -> KeyFile:
+    from api.seal.keyfile import parse  # cryptography takes long to load
+
+    return parse(raw)

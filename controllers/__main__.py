@@ -72,6 +72,13 @@ def main(log_level: str, log_format: str) -> None:
     help="How long a node's certificate is good, 1h at least; nodes renew theirs long before.",
 )
 @click.option(
+    "--sealing-key-life",
+    default="30d",
+    show_default=True,
+    help="How often a new key is made that values in git are sealed to, 1h at least; the old ones"
+    " open on.",
+)
+@click.option(
     "--audit-reads",
     is_flag=True,
     help="Write to the audit log (DATA_DIR/audit.log) who read what, too.",
@@ -86,6 +93,7 @@ def manager(
     etcd_key: Path | None,
     heartbeat: float,
     node_cert_life: str,
+    sealing_key_life: str,
     audit_reads: bool,
 ) -> None:
     """Serve the API and reconcile what is wanted with what runs."""
@@ -100,7 +108,8 @@ def manager(
         etcd_endpoints=[url.strip() for url in etcd_endpoints.split(",") if url.strip()],
         etcd_files=_all_or_none(etcd_ca, etcd_cert, etcd_key),
         heartbeat=heartbeat,
-        node_cert_life=_cert_life(node_cert_life),
+        node_cert_life=_life("--node-cert-life", node_cert_life),
+        sealing_key_life=_life("--sealing-key-life", sealing_key_life),
         audit_reads=audit_reads,
     )
     _run(lambda stop: manage(settings, stop))
@@ -171,10 +180,10 @@ def agent(
     _run(lambda stop: serve_node(settings, stop))
 
 
-def _cert_life(text: str) -> timedelta:
+def _life(option: str, text: str) -> timedelta:
     life = duration(text)
     if life < timedelta(hours=1):
-        raise click.UsageError(f"--node-cert-life {text} is too short; 1h is the least")
+        raise click.UsageError(f"{option} {text} is too short; 1h is the least")
     return life
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from api.store.cache import Cache
 from api.store.contract import Store
+from api.trust.sealing import LIFE
 from api.trust.trust import Trust
 from controllers.authority import AuthorityController
 from controllers.namespaces import NamespaceController
@@ -17,6 +18,7 @@ from controllers.reaper import Reaper
 from controllers.reconcile.recorder import Recorder
 from controllers.reconcile.supervisor import Component, Supervisor
 from controllers.scheduler import Scheduler
+from controllers.sealing import SealingController
 
 
 def wall_clock() -> datetime:
@@ -39,6 +41,7 @@ class Controllers:
         trust: Trust | None = None,
         clock: Callable[[], datetime] = wall_clock,
         heartbeat: float = HEARTBEAT,
+        sealing_life: timedelta = LIFE,
         more: tuple[Component, ...] = (),
     ) -> None:
         self.recorder = Recorder(cache, store, clock)
@@ -54,6 +57,7 @@ class Controllers:
         ]
         if trust is not None:
             components.append(AuthorityController(cache, trust, self.recorder, clock))
+            components.append(SealingController(trust, self.recorder, clock, life=sealing_life))
         self._supervisor = Supervisor(components, clock=clock)
 
     async def run(self) -> None:

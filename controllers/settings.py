@@ -24,6 +24,7 @@ class ManagerSettings(msgspec.Struct, frozen=True, kw_only=True):
     etcd_files: tuple[Path, Path, Path] | None  # authority, certificate, key
     heartbeat: float  # seconds
     node_cert_life: timedelta = timedelta(days=90)
+    sealing_key_life: timedelta = timedelta(days=30)  # until the next one is made
     audit_reads: bool = False  # the audit log says who read what, too
 
     @property

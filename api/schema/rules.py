@@ -50,7 +50,12 @@ def secret(obj: dict[str, Any]) -> Iterator[Problem]:
     An object that the server gave out has no payload, and its status says that one is stored:
     that is complete, and means that the payload stays.
     """
-    if _misshapen(obj, "data", "stringData"):
+    if _misshapen(obj, "data", "stringData", "sealed"):
+        return
+    yield from _sealed_twice(obj)
+    if obj.get("sealed"):
+        if obj.get("data") or obj.get("stringData"):
+            yield from _payload(obj, "data", "stringData", SECRET_MAX_BYTES, least=0)
         return
     if not (obj.get("data") or obj.get("stringData")):
         given = "data" in obj or "stringData" in obj
@@ -63,6 +68,14 @@ def secret(obj: dict[str, Any]) -> Iterator[Problem]:
             )
         return
     yield from _payload(obj, "data", "stringData", SECRET_MAX_BYTES, least=1)
+
+
+def _sealed_twice(obj: dict[str, Any]) -> Iterator[Problem]:
+    for key in _block(obj, "sealed"):
+        other = next((f for f in ("data", "stringData") if key in _block(obj, f)), None)
+        if other is not None:
+            message = f"the key {quoted(key)} is in {other} too"
+            yield Problem(("sealed", key), message, "remove one of the two", Code.DUPLICATE)
 
 
 def config(obj: dict[str, Any]) -> Iterator[Problem]:

@@ -44,6 +44,8 @@ from api.server.paths import PREFIX
 from api.server.payloads import Payloads
 from api.server.reading import Reading
 from api.server.resources import Clock, Resources, utc_now
+from api.server.sealed import Opener
+from api.server.sealing import SealingHandlers
 from api.server.statuses import Statuses
 from api.server.streams import Streams
 from api.server.users import Users
@@ -55,6 +57,7 @@ from api.types.kinds import TASK
 from api.types.task import TaskState
 
 MIB = 1024 * 1024
+SEALING_KEYS = PREFIX + "sealing-keys"
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,7 +93,8 @@ class Server:
     ) -> None:
         self.metrics = Metrics()
         payloads = Payloads(store)
-        resources = Resources(store, cache, payloads, clock)
+        opener = Opener(trust, cache)
+        resources = Resources(store, cache, payloads, opener, clock)
         deletions = Deletions(store, cache, payloads, resources)
         self.watches = Watches(cache, queue_bytes=settings.watch_queue)
         self.assignments = Assignments(cache, payloads)
@@ -114,6 +118,7 @@ class Server:
         self.entrance = Entrance(cache, trust)
         users = Users(store, cache, resources, trust)
         self.authority = AuthorityHandlers(trust, joins, users, cache)
+        self.sealing = SealingHandlers(trust, opener, cluster)
         reading = Reading(store, cache, settings, resources, self.watches)
         self.core = Core(cache, settings, resources, deletions, reading, streams)
         self.handlers = Handlers(
@@ -241,6 +246,12 @@ def make_app(
     app.router.add_post(PREFIX + "tokens/{role}/rotate", admins(authority.rotate_token))
     app.router.add_get(PREFIX + "authority", readers(authority.status))
     app.router.add_post(PREFIX + "authority/rotate", admins(authority.rotate))
+    sealing = server.sealing
+    app.router.add_get(SEALING_KEYS, known(sealing.keys))
+    app.router.add_post(SEALING_KEYS + "/renew", admins(sealing.renew))
+    app.router.add_delete(SEALING_KEYS + "/{id}", admins(sealing.drop))
+    app.router.add_post(PREFIX + "sealed/verify", known(sealing.verify))
+    app.router.add_post(PREFIX + "sealed/reseal", known(sealing.reseal))
     app.router.add_post(PREFIX + "apply", apply)
     app.router.add_get(PREFIX + "components", readers(handlers.components))
     app.router.add_route("*", PREFIX + "{path:.+}", objects)

@@ -140,6 +140,7 @@ class Applier:
         self._check_options(items, options)
         entries = await self._entries(items, options)
         _authorize(entries, refused)
+        await self._open_all(entries)
         world = _World(self._resources, entries)
         await self._draft_all(entries, options, world)
         pruned = self._to_prune(entries, options)
@@ -211,6 +212,23 @@ class Applier:
         admission.check(document | ({"status": given["status"]} if "status" in given else {}))
         name: str = document["metadata"]["name"]
         return _Entry(index, kind, namespace, name, document)
+
+    async def _open_all(self, entries: Sequence[_Entry]) -> None:
+        """Their sealed values. Raises Failure with the causes of all items."""
+        causes: list[Cause] = []
+        for entry in entries:
+            if entry.kind is not SECRET:
+                continue
+            await _breathe(entry.index)
+            try:
+                opened = self._resources.opened(entry.given)
+                if opened is not entry.given:
+                    admission.check(opened)  # their sizes, which nobody knew before
+                    entry.given = opened
+            except Rejected as error:
+                causes += _at(entry.index, error.causes)
+        if causes:
+            raise status.invalid_items(causes)
 
     # Deciding
 

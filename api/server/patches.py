@@ -27,7 +27,7 @@ STRATEGIC = "application/strategic-merge-patch+json"
 MOST_STEPS = 10_000
 _ENVELOPE = ("apiVersion", "kind", "metadata")
 _READS = frozenset({"test", "copy", "move"})
-_PAYLOAD = frozenset({"data", "stringData"})
+_PAYLOAD = frozenset({"data", "stringData", "sealed"})
 
 
 class Patch(NamedTuple):
@@ -40,12 +40,14 @@ class Patch(NamedTuple):
 
 def merging(kind: Kind, patch: Document) -> Patch:
     if kind is SECRET:
-        patch = payloads.joined(patch)
+        patch = payloads.unsealing(payloads.joined(patch))
 
     def change(whole: Document) -> Document:
-        return as_document(merge_patch(whole, patch))
+        changed = as_document(merge_patch(whole, patch))
+        return payloads.resealed(changed) if kind is SECRET else changed
 
-    return Patch(change, _envelope(patch), kind is SECRET and "data" in patch)
+    touches_data = kind is SECRET and ("data" in patch or "sealed" in patch)
+    return Patch(change, _envelope(patch), touches_data)
 
 
 def replacing(document: Document) -> Patch:
@@ -62,15 +64,21 @@ def stepping(kind: Kind, body: bytes, limit: int) -> Patch:
 
     def change(whole: Document) -> Document:
         if touches_data:
-            whole = {**whole, "data": whole.get("data") or {}}
+            whole = {**whole, "data": whole.get("data") or {}, "sealed": {}}
         for number, step in enumerate(steps):
             whole = _done(whole, step, number)
             if step["op"] == "copy" and len(msgspec.json.encode(whole)) > limit:
                 raise status.too_large(limit)
         changed = as_document(whole)
-        return payloads.joined(changed) if kind is SECRET else changed
+        return _as_secret(changed) if kind is SECRET else changed
 
     return Patch(change, {}, touches_data)
+
+
+def _as_secret(changed: Document) -> Document:
+    if changed.get("sealed") == {}:
+        changed = {k: v for k, v in changed.items() if k != "sealed"}
+    return payloads.resealed(payloads.joined(changed))
 
 
 def _envelope(document: Document) -> Document:

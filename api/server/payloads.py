@@ -52,6 +52,26 @@ def joined(document: Document) -> Document:
     return {**rest, "data": {**(document.get("data") or {}), **encoded}}
 
 
+def unsealing(patch: Document) -> Document:
+    """A merge patch that takes sealed values away, said of the data that they became."""
+    sealed = patch.get("sealed")
+    if not isinstance(sealed, dict):
+        return patch
+    gone = {key: None for key, text in sealed.items() if text is None}
+    data = {**gone, **(patch.get("data") or {})}
+    rest = {k: v for k, v in patch.items() if k != "data"}
+    kept = {key: text for key, text in sealed.items() if text is not None}
+    return {**rest, "sealed": kept, **({"data": data} if data else {})}
+
+
+def resealed(document: Document) -> Document:
+    """A patched secret: what is sealed takes the place of the data that was."""
+    sealed, data = document.get("sealed"), document.get("data")
+    if not isinstance(sealed, dict) or not isinstance(data, dict):
+        return document
+    return {**document, "data": {key: text for key, text in data.items() if key not in sealed}}
+
+
 def config_bytes(config: Config) -> dict[str, bytes]:
     """A config's files."""
     texts = {key: text.encode() for key, text in config.data.items()}
@@ -65,7 +85,7 @@ def redacted(document: Document) -> Document:
     """
     hidden = {
         field: dict.fromkeys(document[field], "")
-        for field in ("data", "stringData", "binaryData")
+        for field in ("data", "stringData", "sealed", "binaryData")
         if isinstance(document.get(field), dict)
     }
     return {**document, **hidden}

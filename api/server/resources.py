@@ -29,6 +29,7 @@ from api.server.documents import (
 from api.server.managed import Author, Book
 from api.server.patches import Patch
 from api.server.payloads import Payloads
+from api.server.sealed import Opener
 from api.store.cache import Cache, Item
 from api.store.contract import ABSENT, Conflict, Store, Write
 from api.store.keys import object_key, payload_keys
@@ -93,11 +94,17 @@ class Resources:
     """Writes objects. Its reads are the cache's."""
 
     def __init__(
-        self, store: Store, cache: Cache, payloads: Payloads, clock: Clock = utc_now
+        self,
+        store: Store,
+        cache: Cache,
+        payloads: Payloads,
+        opener: Opener,
+        clock: Clock = utc_now,
     ) -> None:
         self._store = store
         self._cache = cache
         self._payloads = payloads
+        self._opener = opener
         self._clock = clock
 
     def now(self) -> datetime:
@@ -170,6 +177,7 @@ class Resources:
         name = str(document["metadata"].get("name", ""))
         author = self.author(options)
         try:
+            document = self.opened(document)
             document, said = admission.checked(document, options.validation)
             book = managed.exactly(managed.created(document, author, managed.UPDATE))
             draft = admission.draft_new(kind, document, now=author.now, book=book)
@@ -217,7 +225,7 @@ class Resources:
         book = _book(self.author(options), given)
 
         def decide(item: Item, old: Document, payload: dict[str, bytes] | None) -> Draft:
-            known, said = admission.checked(document, options.validation, old)
+            known, said = admission.checked(self.opened(document), options.validation, old)
             draft = self.changed(item, known, old, payload, book)
             draft.warnings = said
             return draft
@@ -236,6 +244,7 @@ class Resources:
             changed = patch.change(_versioned(whole, item))
             document, wanted = clean(kind, namespace, name, changed)
             self.require(item, wanted)
+            document = self.opened(document)
             for field in ("finalizers", "ownerReferences"):
                 document["metadata"].setdefault(field, [])
             document, said = admission.checked(document, options.validation, old)
@@ -282,6 +291,10 @@ class Resources:
             of_payload = [*payload_keys(secret), *(write.key for write in draft.payload_writes)]
             return writes + [Write(each, None) for each in dict.fromkeys(of_payload)]
         return writes + draft.payload_writes
+
+    def opened(self, document: Document) -> Document:
+        """A secret's document with its sealed values opened. Raises Rejected."""
+        return self._opener.opened(document)
 
     def require_namespace(self, kind: Kind, namespace: str) -> None:
         """Raises Failure where objects can't be made in a namespace."""

@@ -32,6 +32,10 @@ class ServerSide:
         if kind is SECRET:
             given = payloads.joined(given)
         document, preconditions = clean(kind, namespace, name, given)
+        try:
+            document = self._resources.opened(document)
+        except Rejected as error:
+            raise status.invalid(kind, namespace, name, error.causes) from None
         for _ in range(_TRIES):
             try:
                 return await self._change(kind, document, preconditions, options)

@@ -3,6 +3,7 @@
 authority            which root signs, and while one takes the other's place, which comes
 roots/<id>           a root's certificate and its sealed key
 tokens/<role>        a join token's sealed secret
+sealing, sealing/…   the keys that values in git are sealed to: `api.trust.sealing`
 managers/<name>      a manager that lives, on a lease
 """
 
@@ -18,6 +19,8 @@ AUTHORITY = TRUST + "authority"
 ROOTS = TRUST + "roots/"
 TOKENS = TRUST + "tokens/"
 MANAGERS = TRUST + "managers/"
+SEALING_NEWEST = TRUST + "sealing"
+SEALING_KEYS = TRUST + "sealing/"
 
 
 class AuthorityRecord(Struct, kw_only=True):
@@ -52,6 +55,10 @@ def root_key(id: str) -> str:
 
 def token_key(role: str) -> str:
     return TOKENS + role
+
+
+def sealing_key(id: str) -> str:
+    return SEALING_KEYS + id
 
 
 def manager_key(name: str) -> str:

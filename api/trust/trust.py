@@ -21,6 +21,7 @@ import structlog
 from api.pki.authority import Authority
 from api.pki.errors import PkiError
 from api.pki.tokens import ROLES, JoinToken, new_secret
+from api.seal.keys import SealingKey
 from api.store.contract import ABSENT, Compacted, Conflict, Store, StoreError, Write
 from api.trust.records import (
     AUTHORITY,
@@ -31,8 +32,10 @@ from api.trust.records import (
     RootRecord,
     TokenRecord,
     root_key,
+    sealing_key,
     token_key,
 )
+from api.trust.sealing import LIFE, SealingRing, renewal, understood
 from api.vault.errors import VaultError
 from api.vault.vault import Vault
 
@@ -66,6 +69,7 @@ class Trust:
         self._roots: dict[str, Authority] = {}
         self._record: AuthorityRecord | None = None
         self._tokens: dict[str, str] = {}
+        self._sealing = SealingRing("", {}, {})
         self._listeners: list[Callable[[], None]] = []
 
     async def open(self, authority: Authority | None = None) -> None:
@@ -190,6 +194,34 @@ class Trust:
         await self._commit([self._token_write(role, self._revisions.get(token_key(role), ABSENT))])
         return self.token(role)
 
+    # Sealing keys
+
+    @property
+    def sealing(self) -> SealingRing:
+        """The keys that values in git are sealed to."""
+        return self._sealing
+
+    async def new_sealing_key(self, life: timedelta = LIFE) -> SealingKey:
+        """The newest from now on. Raises StoreError, Conflict where another was made meanwhile."""
+        now = self.clock()
+        key = SealingKey.new(now, now + life)
+        await self._commit(renewal(key, self._vault, lambda at: self._revisions.get(at, ABSENT)))
+        return key
+
+    async def drop_sealing_key(self, id: str) -> None:
+        """What was sealed to it never opens again. Raises TrustError, StoreError."""
+        known = self._sealing
+        if known.newest is not None and known.newest.public.id == id:
+            raise TrustError(
+                f"sealing key {id} is the newest, which values are sealed to; make another one"
+                " first: ctl seal keys renew"
+            )
+        if known.get(id) is None and id not in known.broken:
+            ids = ", ".join(key.public.id for key in known.keys) or "none"
+            raise TrustError(f"there is no sealing key {id}; there are: {ids}")
+        place = sealing_key(id)
+        await self._commit([Write(place, None, self._revisions[place])])
+
     # Managers
 
     @property
@@ -281,6 +313,7 @@ class Trust:
         roots = {id: self._root(id, record) for id in ids}
         tokens = {role: self._secret(role) for role in ROLES}
         self._record, self._roots, self._tokens = record, roots, tokens
+        self._sealing = understood(self._values, self._vault)
 
     def _root(self, id: str, record: AuthorityRecord) -> Authority:
         key = root_key(id)

@@ -53,7 +53,12 @@ async def manage(settings: ManagerSettings, stop: asyncio.Event) -> None:
             standard(cache)
             serving = Serving(trust, store, settings, _name(settings), clock=wall_clock)
             controllers = Controllers(
-                store, cache, trust=trust, heartbeat=settings.heartbeat, more=(trust, serving)
+                store,
+                cache,
+                trust=trust,
+                heartbeat=settings.heartbeat,
+                sealing_life=settings.sealing_key_life,
+                more=(trust, serving),
             )
             await stack.enter_async_context(background(cache.run(), "cache", stop))
             await cache.synced()

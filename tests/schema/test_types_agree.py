@@ -17,6 +17,7 @@ from tests.schema.objects import minimal, service, templated
 # Written by users and never part of a stored object, or not of interest to any controller.
 ONLY_IN_SCHEMA = {
     "Secret.data",
+    "Secret.sealed",
     "Secret.stringData",
     "Secret.type",
 }

@@ -26,7 +26,9 @@ OPEN = re.compile(
     r"/(healthz|readyz|version|openapi.*|api|apis|api/v1|apis/skep\.dev/v1|apis/skep\.dev"
     r"|apis/apiextensions\.k8s\.io.*|apis/authorization\.k8s\.io.*|apis/authentication\.k8s\.io.*"
     # The token is the identity there; the certificate renewed here is the thief's own.
-    r"|apis/skep\.dev/v1/join|apis/skep\.dev/v1/certificate)"
+    r"|apis/skep\.dev/v1/join|apis/skep\.dev/v1/certificate"
+    # Public keys.
+    r"|apis/skep\.dev/v1/sealing-keys)"
 )
 CANARY = "canary-of-another-node"
 
