@@ -22,7 +22,7 @@ from typing import Any
 import click
 import uvloop
 
-from controllers.settings import AgentSettings, ManagerSettings, address, duration, labels
+from controllers.settings import HOME, AgentSettings, ManagerSettings, address, duration, labels
 
 # Young objects are mostly messages that die at once, old ones the cache that stays: look less
 # often than CPython's default of 700 new objects does.
@@ -43,7 +43,7 @@ def main(log_level: str, log_format: str) -> None:
 @click.option(
     "--data-dir",
     type=click.Path(path_type=Path),
-    default="/var/lib/skep/manager",
+    default=HOME / "manager",
     show_default=True,
 )
 @click.option(
@@ -117,7 +117,7 @@ def manager(
 
 @main.command()
 @click.option(
-    "--data-dir", type=click.Path(path_type=Path), default="/var/lib/skep/agent", show_default=True
+    "--data-dir", type=click.Path(path_type=Path), default=HOME / "agent", show_default=True
 )
 @click.option(
     "--run-dir",

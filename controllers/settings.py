@@ -10,6 +10,8 @@ from pathlib import Path
 import click
 import msgspec
 
+HOME = Path("/var/lib/skep")  # where managers and agents keep their data if nobody says otherwise
+
 
 class Fatal(Exception):
     """A daemon can't go on; the text says what happened and what to do."""

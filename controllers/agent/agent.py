@@ -27,7 +27,8 @@ from controllers.agent.tasks import Tasks
 
 class Agent:
     """`run_dir`: where secrets are mounted, in memory; `labels` are the node's when it is new;
-    `heard` is told what managers answer to heartbeats."""
+    `heard` is told what managers answer to heartbeats; `closed`: directories of the node that no
+    container is shown, beside `run_dir`."""
 
     def __init__(
         self,
@@ -38,6 +39,7 @@ class Agent:
         *,
         labels: dict[str, str] | None = None,
         heard: Callable[[Sign], None] = lambda _: None,
+        closed: Sequence[Path] = (),
     ) -> None:
         async def send(reports: Sequence[StatusReport]) -> StatusResult:
             return await client.report(node, reports)
@@ -49,7 +51,11 @@ class Agent:
         self._known: EngineInfo | None = None
         images = Images(driver, functools.partial(client.agree_on_image, node))
         self._tasks = Tasks(
-            driver, Materials(run_dir / node), self._reporter, images, on_engine=self._engine_is
+            driver,
+            Materials(run_dir / node, closed=[run_dir, *closed]),
+            self._reporter,
+            images,
+            on_engine=self._engine_is,
         )
 
     async def run(self) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterable, Sequence
 from pathlib import Path
 
 from api.rendering import needed
 from api.types.assignment import Assignments
 from api.types.places import CONFIGS, SECRETS
 from api.types.template import SecretFile, SecretVariable, TaskTemplate
+from controllers.agent.closed import Closed
 from controllers.agent.drivers.contract import BoundFile
 from controllers.agent.environment import Told
 from controllers.agent.files import Files, Place, Trouble, keep_apart
@@ -21,9 +22,13 @@ _LOGIN_KEYS = (".dockerconfigjson", "config.json")  # Kubernetes' name for it, a
 
 
 class Materials:
-    def __init__(self, directory: Path) -> None:
-        """`directory` is this node's, e.g. /run/skep/<node>. Nothing is touched until needed."""
+    def __init__(self, directory: Path, *, closed: Iterable[Path] = ()) -> None:
+        """`directory` is this node's, e.g. /run/skep/<node>. Nothing is touched until needed.
+
+        `closed`: the directories of the machine that no container is shown.
+        """
         self._directory = directory
+        self._closed = Closed(closed)
         self._device = -1  # of the secrets' tmpfs, once it was seen
         self._secrets = Files(directory / "secrets", what="secret", inside=SECRETS)
         self._configs = Files(directory / "configs", what="config", inside=CONFIGS)
@@ -106,6 +111,10 @@ class Materials:
 
     async def close(self) -> None:
         await self._renderer.close()
+
+    def keep_closed(self, template: TaskTemplate) -> TaskTemplate:
+        """The template as its container may be made, without sight of skep. Raises Trouble."""
+        return self._closed.keep_from(template)
 
     def write(
         self,

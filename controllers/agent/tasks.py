@@ -426,7 +426,7 @@ class Tasks:
             service=task.spec.service,
             slot=task.spec.slot,
             hostname=template.hostname or metadata.name,
-            template=informed(template, task, variables),
+            template=informed(self._materials.keep_closed(template), task, variables),
             files=self._materials.write(metadata.uid, metadata.namespace, template, made),
             login=self._materials.login(metadata.namespace, template),
         )

@@ -23,7 +23,7 @@ from controllers.daemons.process import (
     wall_clock,
 )
 from controllers.daemons.renewal import AgentRenewal
-from controllers.settings import AgentSettings, Fatal
+from controllers.settings import HOME, AgentSettings, Fatal
 
 log = structlog.get_logger("skep.agent")
 
@@ -60,7 +60,13 @@ async def _run(
         renewal.heard(sign)
 
     agent = Agent(
-        client, driver, member.name, settings.run_dir, labels=settings.labels, heard=heard
+        client,
+        driver,
+        member.name,
+        settings.run_dir,
+        labels=settings.labels,
+        heard=heard,
+        closed=[settings.data_dir, HOME],
     )
     renewal = AgentRenewal(
         member, client, clock=wall_clock, save=save, renewed=agent.introduce_again

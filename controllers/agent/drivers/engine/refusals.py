@@ -20,6 +20,9 @@ _PROGRAM_HAS = re.compile(
     r"listen (?P<protocol>[a-z]+)[46]? \S*:(?P<port>\d+): bind: address already in use"
 )
 _CONTAINER_HAS = re.compile(r"Bind for \S*:(?P<port>\d+) failed: port is already allocated")
+_IN_PROC = re.compile(
+    r'rootfs at "(?P<target>[^"]+)".* cannot be mounted because it is inside (?P<inside>/\w+)'
+)
 # What the runtime puts in front of the reason.
 _LAYERS = re.compile(
     r"^.*(?:OCI runtime create failed|runc create failed|container process caused"
@@ -37,6 +40,11 @@ def start_words(error: DriverError, inspected: Mapping[str, Any]) -> DriverError
         return Refused(
             f"{found['command']} in image {image} is not a program that may be run; "
             "check `command`, the file's mode in the image, and `user`"
+        )
+    if found := _IN_PROC.search(text):
+        return Refused(
+            f"nothing can be mounted at {found['target']}: in image {image} a link leads from"
+            f" there into {found['inside']}, which is the kernel's; give another target"
         )
     if found := _PROGRAM_HAS.search(text):
         return DriverError(port_taken(int(found["port"]), found["protocol"], "another program"))
