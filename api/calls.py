@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote
 
 import msgspec
@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from api.seal.keyfile import KeyFile
 
 SealedPlace = tuple[str, str, str, str]  # namespace, name and key of a secret, and the sealed value
-ANSWER_SECONDS = 30.0
+ACCEPT = {"Accept": "application/json"}
+_ANSWER_SECONDS = 30.0
 _APPLY_SECONDS = 600.0
 _MERGE_PATCH = "application/merge-patch+json"
 
@@ -49,8 +50,26 @@ class ApplyResult(msgspec.Struct, kw_only=True):
     items: list[Applied]
 
 
+class Request(NamedTuple):
+    """What is sent, and how long the answer may take.
+
+    It is tried for `patience` seconds (None: as long as the client does): always where no
+    connection came about, and where it is `repeatable`, which it is unless doing it twice is not
+    doing it once.
+    """
+
+    method: str
+    path: str
+    query: Mapping[str, str]
+    body: bytes | None
+    headers: Mapping[str, str]
+    repeatable: bool
+    seconds: float
+    patience: float | None
+
+
 class Calls(abc.ABC):
-    """One identity's requests. Who carries them says how in `_bytes`."""
+    """One identity's requests. Who carries them says how in `_carry`."""
 
     told_to_renew = False  # our certificate, by a manager
 
@@ -60,24 +79,8 @@ class Calls(abc.ABC):
         """The manager in use."""
 
     @abc.abstractmethod
-    async def _bytes(
-        self,
-        method: str,
-        path: str,
-        *,
-        query: Mapping[str, str] | None = None,
-        body: bytes | None = None,
-        content_type: str = "application/json",
-        repeatable: bool = True,
-        seconds: float = ANSWER_SECONDS,
-        patience: float | None = None,
-    ) -> bytes:
-        """The body of the answer, which came within `seconds` of a try.
-
-        Tried for `patience` seconds (None: as long as this client does): always where no
-        connection came about, and where it is `repeatable`, which it is unless doing it twice
-        is not doing it once. Raises ApiError, Unreachable.
-        """
+    async def _carry(self, request: Request) -> bytes:
+        """The body of the answer. Raises ApiError, Unreachable."""
 
     # Objects
 
@@ -311,6 +314,22 @@ class Calls(abc.ABC):
         except ApiError:
             return False
         return True
+
+    async def _bytes(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+        content_type: str = "application/json",
+        repeatable: bool = True,
+        seconds: float = _ANSWER_SECONDS,
+        patience: float | None = None,
+    ) -> bytes:
+        headers = ACCEPT if body is None else {**ACCEPT, "Content-Type": content_type}
+        request = Request(method, path, query or {}, body, headers, repeatable, seconds, patience)
+        return await self._carry(request)
 
     async def _document(
         self,

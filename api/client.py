@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import math
 import random
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -28,7 +29,7 @@ import msgspec
 from aiohttp import WSMsgType
 from yarl import URL
 
-from api.calls import ANSWER_SECONDS, Calls
+from api.calls import ACCEPT, Calls, Request
 from api.calls import ApplyResult as ApplyResult
 from api.rest import (
     BASE,
@@ -314,24 +315,12 @@ class Client(Calls):
 
     # Requests
 
-    async def _bytes(
-        self,
-        method: str,
-        path: str,
-        *,
-        query: Mapping[str, str] | None = None,
-        body: bytes | None = None,
-        content_type: str = "application/json",
-        repeatable: bool = True,
-        seconds: float = ANSWER_SECONDS,
-        patience: float | None = None,
-    ) -> bytes:
+    async def _carry(self, request: Request) -> bytes:
         async def once() -> bytes:
-            response = await self._send(method, path, query, body, content_type, seconds)
-            async with response:
+            async with await self._send(request) as response:
                 return await response.read()
 
-        return await self._patiently(once, repeatable, patience)
+        return await self._patiently(once, request.repeatable, request.patience)
 
     async def _open(
         self,
@@ -343,36 +332,23 @@ class Client(Calls):
         patience: float | None = None,
     ) -> aiohttp.ClientResponse:
         """A response that is held open; broken when nothing came for `quiet` seconds."""
+        request = Request(method, path, query or {}, None, ACCEPT, True, math.inf, patience)
+        return await self._patiently(lambda: self._send(request, quiet), True, patience)
 
-        async def once() -> aiohttp.ClientResponse:
-            return await self._send(method, path, query, None, "", None, quiet=quiet)
-
-        return await self._patiently(once, True, patience)
-
-    async def _send(
-        self,
-        method: str,
-        path: str,
-        query: Mapping[str, str] | None,
-        body: bytes | None,
-        content_type: str,
-        seconds: float | None,
-        *,
-        quiet: float | None = None,
-    ) -> aiohttp.ClientResponse:
-        headers = {"Accept": "application/json"}
-        if body is not None:
-            headers["Content-Type"] = content_type
+    async def _send(self, request: Request, quiet: float | None = None) -> aiohttp.ClientResponse:
+        body, seconds = request.body, request.seconds
         response = await self._connected().request(
-            method,
-            self._url(path),
-            params=query,
+            request.method,
+            self._url(request.path),
+            params=request.query,
             data=io.BytesIO(body) if body and len(body) > _LARGE else body,  # in pieces
-            headers=headers,
+            headers=request.headers,
             ssl=self._tls,
             allow_redirects=False,
             timeout=aiohttp.ClientTimeout(
-                total=seconds, sock_connect=_CONNECT_SECONDS, sock_read=quiet
+                total=None if seconds == math.inf else seconds,
+                sock_connect=_CONNECT_SECONDS,
+                sock_read=quiet,
             ),
         )
         self.told_to_renew = self.told_to_renew or RENEW_HEADER in response.headers

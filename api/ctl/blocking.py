@@ -12,11 +12,10 @@ import contextlib
 import http.client
 import ssl
 import time
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
 from urllib.parse import SplitResult, urlencode, urlsplit
 
-from api.calls import ANSWER_SECONDS, Calls
+from api.calls import ACCEPT, Calls, Request
 from api.rest import (
     BUSY,
     PATIENCE,
@@ -39,17 +38,6 @@ _WAIT = 0.2  # seconds between tries
 
 class _NotSent(Unreachable):
     """No connection came about, so whatever was to be done has not been."""
-
-
-class _Exchange(NamedTuple):
-    """A request, and how long its answer may take."""
-
-    method: str
-    url: str
-    body: bytes | None
-    headers: Mapping[str, str]
-    seconds: float
-    repeatable: bool
 
 
 class BlockingClient(Calls):
@@ -79,40 +67,24 @@ class BlockingClient(Calls):
 
     def tail(self, namespace: str, task: str, lines: int, *, seconds: float) -> bytes:
         """The last lines of a task's output, from its node, within `seconds` or not at all."""
-        path = f"{object_path(TASK, namespace, task)}/log?tail={lines}"
+        path = f"{object_path(TASK, namespace, task)}/log"
+        request = Request("GET", path, {"tail": str(lines)}, None, ACCEPT, True, seconds, 0.0)
         quick = BlockingClient([self.server], self._tls, seconds=seconds)
         with contextlib.closing(quick):
-            return quick._once(_Exchange("GET", path, None, {}, seconds, repeatable=True))
+            return quick._once(request)
 
-    async def _bytes(
-        self,
-        method: str,
-        path: str,
-        *,
-        query: Mapping[str, str] | None = None,
-        body: bytes | None = None,
-        content_type: str = "application/json",
-        repeatable: bool = True,
-        seconds: float = ANSWER_SECONDS,
-        patience: float | None = None,
-    ) -> bytes:
-        url = f"{path}?{urlencode(query)}" if query else path
-        headers = {"Accept": "application/json"}
-        if body is not None:
-            headers["Content-Type"] = content_type
-        seconds = self._seconds or seconds
-        patience = self._patience if patience is None else patience
-        exchange = _Exchange(method, url, body, headers, seconds, repeatable)
-        return self._patiently(exchange, patience)
+    async def _carry(self, request: Request) -> bytes:
+        return self._patiently(request)
 
-    def _patiently(self, exchange: _Exchange, patience: float) -> bytes:
+    def _patiently(self, request: Request) -> bytes:
         """Again where that is safe, at the next manager where this one is not there."""
+        patience = self._patience if request.patience is None else request.patience
         end = time.monotonic() + patience
         untried = len(self._servers)
-        repeatable = exchange.repeatable
+        repeatable = request.repeatable
         while True:
             try:
-                return self._once(exchange)
+                return self._once(request)
             except Unreachable as error:
                 untrusted = isinstance(error, Untrusted)
                 if untrusted or not (repeatable or isinstance(error, _NotSent)):
@@ -130,17 +102,20 @@ class BlockingClient(Calls):
                 raise failure
             time.sleep(_WAIT)
 
-    def _once(self, exchange: _Exchange) -> bytes:
+    def _once(self, request: Request) -> bytes:
         kept = self._connection is not None
-        connection = self._connected(exchange.seconds)
+        connection = self._connected(self._seconds or request.seconds)
+        query = f"?{urlencode(request.query)}" if request.query else ""
         try:
-            connection.request(exchange.method, exchange.url, exchange.body, exchange.headers)
+            connection.request(
+                request.method, request.path + query, request.body, dict(request.headers)
+            )
             response = connection.getresponse()
             said = response.read()
         except (OSError, http.client.HTTPException) as error:
             self.close()
-            if kept and exchange.repeatable and not isinstance(error, TimeoutError):
-                return self._once(exchange)  # it was closed for having been idle
+            if kept and request.repeatable and not isinstance(error, TimeoutError):
+                return self._once(request)  # it was closed for having been idle
             raise self._unreachable(error) from error
         self.told_to_renew = self.told_to_renew or bool(response.getheader(RENEW_HEADER))
         if response.status >= 400:

@@ -68,7 +68,9 @@ class SealingHandlers:
         authorize_applying(caller)
         newest = self._trust.sealing.newest if reseal else None
         if reseal and newest is None:
-            raise status.Failure(503, "ServiceUnavailable", "there is no sealing key yet; repeat it")
+            raise status.Failure(
+                503, "ServiceUnavailable", "there is no sealing key yet; repeat it"
+            )
         body = await requests.body(request, _MAX_BODY, _BODY_SECONDS)
         given: SealedValues = requests.decoded(_VALUES, body)
         _authorize(caller, given.items)
