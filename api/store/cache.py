@@ -32,7 +32,7 @@ import msgspec
 import structlog
 
 from api.store import keys
-from api.store.contract import Change, Compacted, KeyValue, Store, StoreError
+from api.store.contract import Change, Compacted, KeyValue, Store, StoreError, Unopened
 from api.types import codec
 from api.types.kinds import KINDS, Kind
 
@@ -358,7 +358,7 @@ class Cache:
         try:
             obj = codec.decode(kind, value, revision)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            self._skip(key, str(error))
+            self._skip(key, value.why if isinstance(value, Unopened) else str(error))
             return None
         if self.unreadable:
             self.unreadable.pop(key, None)

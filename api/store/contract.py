@@ -13,6 +13,7 @@ Errors:
     ├── Conflict        a compare did not hold; names the keys; nothing of the commit was written
     ├── Compacted       history before a revision is gone: list again, watch from there
     ├── LeaseGone       the lease has expired or never was
+    ├── Unreadable      the value that is stored can't be opened; names the key
     └── TooLarge        a value or a commit over the store's limit; says which
 """
 
@@ -60,6 +61,28 @@ class LeaseGone(StoreError):
 
 class TooLarge(StoreError):
     """More than the store takes at once."""
+
+
+class Unreadable(StoreError):
+    """What is stored at a key can't be opened. Other keys are not concerned."""
+
+    def __init__(self, key: str, why: str) -> None:
+        super().__init__(why)
+        self.key = key
+
+
+class Unopened(bytes):
+    """A value that can't be opened, where it is one of many: as it is stored, and why.
+
+    It decodes as nothing.
+    """
+
+    why: str
+
+    def __new__(cls, stored: bytes, why: str) -> Unopened:
+        made = super().__new__(cls, stored)
+        made.why = why
+        return made
 
 
 class KeyValue(NamedTuple):

@@ -2,7 +2,7 @@
 
 Objects of kinds without a namespace have `-` in its place, so every object key has four parts.
 Three trees beside the objects hold what is never served: secrets' payloads, nodes' sessions and
-the cluster's own facts.
+the cluster's own facts; and one record the data keys that all values are sealed with.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ OBJECTS = ROOT + "objects/"
 PAYLOADS = ROOT + "payloads/"
 SESSIONS = ROOT + "sessions/"
 CLUSTER = ROOT + "cluster"
+RING = ROOT + "keyring"
 
 _NO_NAMESPACE = "-"
 

@@ -9,9 +9,26 @@ import pytest
 from api.store.contract import Store, Write
 from api.store.etcd import EtcdStore
 from api.store.memory import MemoryStore
+from api.store.sealed import SealedStore
+from api.vault.envelope import Envelope
 from tests.store.etcd import Etcd
 
-BOTH = ["memory", pytest.param("etcd", marks=pytest.mark.etcd)]
+BOTH = [
+    "memory",
+    "sealed-memory",
+    pytest.param("etcd", marks=pytest.mark.etcd),
+    pytest.param("sealed-etcd", marks=pytest.mark.etcd),
+]
+
+
+def sealed(inner: Store) -> SealedStore:
+    """With a data key of its own."""
+    envelope = Envelope()
+    envelope.use({b"key1": bytes(32)}, b"key1")
+
+    async def no_news() -> None: ...
+
+    return SealedStore(inner, envelope, no_news)
 
 
 @pytest.fixture(scope="session")
@@ -57,14 +74,16 @@ async def memory() -> AsyncIterator[MemoryStore]:
 
 @pytest.fixture(params=BOTH)
 def store(request: pytest.FixtureRequest) -> Store:
-    name = "memory" if request.param == "memory" else "etcd_store"
-    found: Store = request.getfixturevalue(name)
-    return found
+    return _found(request, "etcd_store")
 
 
 @pytest.fixture(params=BOTH)
 def fresh_store(request: pytest.FixtureRequest) -> Store:
     """One in which nothing ever happened."""
-    name = "memory" if request.param == "memory" else "own_etcd_store"
+    return _found(request, "own_etcd_store")
+
+
+def _found(request: pytest.FixtureRequest, etcd: str) -> Store:
+    name = "memory" if request.param.endswith("memory") else etcd
     found: Store = request.getfixturevalue(name)
-    return found
+    return sealed(found) if request.param.startswith("sealed") else found
