@@ -58,7 +58,14 @@ class Controllers:
         if trust is not None:
             components.append(AuthorityController(cache, trust, self.recorder, clock))
             components.append(SealingController(trust, self.recorder, clock, life=sealing_life))
+        self._components = components
+        self._clock = clock
         self._supervisor = Supervisor(components, clock=clock)
+
+    def add(self, component: Component) -> None:
+        """One more to keep running and to report on; before `run`."""
+        self._components.append(component)
+        self._supervisor = Supervisor(self._components, clock=self._clock)
 
     async def run(self) -> None:
         """Keep them running until cancelled."""

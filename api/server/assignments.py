@@ -22,15 +22,19 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import msgspec
+import structlog
 
 from api.rendering import secret_names
 from api.server.payloads import Payloads, config_bytes, content_version
 from api.store.cache import DELETED, Cache, CacheEvent, Item
+from api.store.contract import Unreadable
 from api.types.assignment import COMPLETE, INCREMENT, STREAM, Delivery, StreamRequest
 from api.types.kinds import CONFIG, REVISION, SECRET, TASK, Kind
 from api.types.task import Task, TaskState
 
 GATHER = 0.02  # seconds
+
+_log = structlog.get_logger("skep.assignments")
 
 
 class _Needs(NamedTuple):
@@ -253,7 +257,11 @@ class Assignments:
         news, removed = _difference(stream.told["secrets"], there)
         said = []
         for item in news.values():
-            payload = await self._payloads.get(item)
+            try:
+                payload = await self._payloads.get(item)
+            except Unreadable as error:  # the tasks that name it wait; the others go on
+                _log.error("a secret can't be delivered", secret=item.name, error=str(error))
+                continue
             if payload is None:  # deleted since; the cache is about to say so
                 continue
             delivery = Delivery(

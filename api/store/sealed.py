@@ -149,6 +149,12 @@ class SealedStore:
 
     # Opening
 
+    def opened(self, item: KeyValue) -> bytes | None:
+        """What is in a value as the inner store has it, with the ring as it is known; None for
+        one that can't be used."""
+        value = self._opened(item.key, item.value, item.revision, item.created)
+        return None if isinstance(value, Unopened) else value
+
     def _opened(
         self, key: str, sealed: bytes, revision: int, created: int, before: int = 0
     ) -> bytes | None:

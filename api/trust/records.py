@@ -1,8 +1,11 @@
-"""What is stored below `…/trust/`. Keys and secrets in it are sealed for the place they are at.
+"""What is stored below `…/trust/`, sealed as all that is stored.
+
+An earlier version sealed keys and secrets in it by themselves, with the vault key; they are taken,
+and written anew without that.
 
 authority            which root signs, and while one takes the other's place, which comes
-roots/<id>           a root's certificate and its sealed key
-tokens/<role>        a join token's sealed secret
+roots/<id>           a root's certificate and its key
+tokens/<role>        a join token's secret
 sealing, sealing/…   the keys that values in git are sealed to: `api.trust.sealing`
 managers/<name>      a manager that lives, on a lease
 """
@@ -33,12 +36,12 @@ class AuthorityRecord(Struct, kw_only=True):
 
 class RootRecord(Struct, kw_only=True):
     certificate: str  # PEM
-    key: bytes  # sealed; PEM
+    key: bytes  # PEM
     created: datetime
 
 
 class TokenRecord(Struct, kw_only=True):
-    secret: bytes  # sealed
+    secret: bytes
     created: datetime
 
 
@@ -47,6 +50,7 @@ class ManagerRecord(Struct, kw_only=True):
     since: datetime
     signs: str  # the id of the root that signed its server certificate
     trusts: list[str]  # ids of the roots it accepts
+    ring: int = 0  # the generation of the ring of data keys that it has taken up
 
 
 def root_key(id: str) -> str:

@@ -1,7 +1,7 @@
 """The cluster's sealing keys as they are stored, and as they are used.
 
 sealing          which key is the newest: who makes another one names the one before
-sealing/<id>     a key: the public half, and the private one sealed for its place
+sealing/<id>     a key: the private half, which the public one follows from, and its time
 
 What was sealed to a key in git stays there for ever, so keys are kept until an admin drops one.
 """
@@ -16,16 +16,17 @@ import structlog
 
 from api.seal.keyfile import KeyFile
 from api.seal.keys import SealingKey
-from api.store.contract import Write
+from api.store.contract import Unopened, Write
 from api.trust.records import SEALING_KEYS, SEALING_NEWEST, sealing_key
 from api.types.meta import Struct
 from api.vault.errors import VaultError
-from api.vault.vault import Vault
 
 LIFE = timedelta(days=30)  # of a key, until the next one is made; as sealed-secrets has it
 _AHEAD = timedelta(days=1)  # what a clock may be behind that of whoever made a key
 
 _log = structlog.get_logger("skep.trust")
+
+Opened = Callable[[str, bytes], bytes]
 
 
 class NewestRecord(Struct, kw_only=True):
@@ -33,7 +34,7 @@ class NewestRecord(Struct, kw_only=True):
 
 
 class KeyRecord(Struct, kw_only=True):
-    private: bytes  # sealed
+    private: bytes
     created: datetime
     expires: datetime
 
@@ -75,8 +76,8 @@ def due(ring: SealingRing, now: datetime, life: timedelta) -> datetime:
     return now if made > now + _AHEAD else made + life
 
 
-def understood(values: Mapping[str, bytes], vault: Vault) -> SealingRing:
-    """The ring from what is stored. A key that can't be read is left out, and is no reason to do
+def understood(values: Mapping[str, bytes], opened: Opened) -> SealingRing:
+    """The ring from what is stored; `opened` takes off what an earlier version sealed. A key that can't be read is left out, and is no reason to do
     without the others."""
     keys: dict[str, SealingKey] = {}
     broken: dict[str, str] = {}
@@ -85,8 +86,10 @@ def understood(values: Mapping[str, bytes], vault: Vault) -> SealingRing:
             continue
         id = place.removeprefix(SEALING_KEYS)
         try:
+            if isinstance(value, Unopened):
+                raise VaultError(value.why)
             record = msgspec.json.decode(value, type=KeyRecord)
-            raw = vault.open(place, record.private)
+            raw = opened(place, record.private)
             keys[id] = SealingKey.from_raw(raw, record.created, record.expires)
         except (VaultError, msgspec.MsgspecError, ValueError) as error:
             broken[id] = str(error)
@@ -96,12 +99,12 @@ def understood(values: Mapping[str, bytes], vault: Vault) -> SealingRing:
     return SealingRing(named, keys, broken)
 
 
-def renewal(key: SealingKey, vault: Vault, revision_of: Callable[[str], int]) -> list[Write]:
+def renewal(key: SealingKey, revision_of: Callable[[str], int]) -> list[Write]:
     """One commit that makes a key the newest, if no other became that meanwhile."""
     place = sealing_key(key.public.id)
     public = key.public
     record = KeyRecord(
-        private=vault.seal(place, key.raw()), created=public.created, expires=public.expires
+        private=key.raw(), created=public.created, expires=public.expires
     )
     newest = NewestRecord(id=public.id)
     return [

@@ -11,6 +11,7 @@ Listeners are plain functions, called after every change.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
@@ -22,10 +23,13 @@ from api.pki.authority import Authority
 from api.pki.errors import PkiError
 from api.pki.tokens import ROLES, JoinToken, new_secret
 from api.seal.keys import SealingKey
-from api.store.contract import ABSENT, Compacted, Conflict, Store, StoreError, Write
+from api.store.contract import ABSENT, Compacted, Conflict, Store, StoreError, Unopened, Write
 from api.trust.records import (
     AUTHORITY,
     MANAGERS,
+    ROOTS,
+    SEALING_KEYS,
+    TOKENS,
     TRUST,
     AuthorityRecord,
     ManagerRecord,
@@ -35,14 +39,21 @@ from api.trust.records import (
     sealing_key,
     token_key,
 )
-from api.trust.sealing import LIFE, SealingRing, renewal, understood
+from api.trust.sealing import LIFE, KeyRecord, SealingRing, renewal, understood
+from api.types.meta import Struct
 from api.vault.errors import VaultError
-from api.vault.vault import Vault
+from api.vault.vault import Vault, is_sealed
 
 T = TypeVar("T")
 
 _RETRY = 1.0  # seconds
 _log = structlog.get_logger("skep.trust")
+
+_ONCE_SEALED: dict[str, tuple[str, type[Struct]]] = {
+    ROOTS: ("key", RootRecord),
+    TOKENS: ("secret", TokenRecord),
+    SEALING_KEYS: ("private", KeyRecord),
+}
 
 Clock = Callable[[], datetime]
 
@@ -56,9 +67,12 @@ class TrustError(Exception):
 
 
 class Trust:
+    """`store` seals. `vault` has the vault keys where they are in a file: those that an earlier
+    version sealed with, and that a manager is given when it joins."""
+
     name = "trust"
 
-    def __init__(self, store: Store, vault: Vault, *, clock: Clock = _now) -> None:
+    def __init__(self, store: Store, vault: Vault | None, *, clock: Clock = _now) -> None:
         self.problem = ""
         self.clock = clock
         self._store = store
@@ -86,6 +100,7 @@ class Trust:
                 await self._list()
         if self.problem:
             raise VaultError(self.problem)
+        await self._unseal_old()
 
     async def run(self) -> None:
         """Follow the store until cancelled."""
@@ -205,7 +220,7 @@ class Trust:
         """The newest from now on. Raises StoreError, Conflict where another was made meanwhile."""
         now = self.clock()
         key = SealingKey.new(now, now + life)
-        await self._commit(renewal(key, self._vault, lambda at: self._revisions.get(at, ABSENT)))
+        await self._commit(renewal(key, lambda at: self._revisions.get(at, ABSENT)))
         return key
 
     async def drop_sealing_key(self, id: str) -> None:
@@ -230,13 +245,14 @@ class Trust:
         return {
             key.removeprefix(MANAGERS): _decoded(value, ManagerRecord)
             for key, value in sorted(self._values.items())
-            if key.startswith(MANAGERS)
+            if key.startswith(MANAGERS) and not isinstance(value, Unopened)
         }
 
     @property
     def vault_key(self) -> str:
-        """What a manager that joins needs, as text. Whoever has it and the store has all."""
-        return self._vault.key.text()
+        """What a manager that joins needs, as text; empty where that is in a KMS. Whoever has it
+        and the store has all."""
+        return self._vault.key.text() if self._vault is not None else ""
 
     # Writing
 
@@ -255,15 +271,14 @@ class Trust:
         key = root_key(authority.id)
         record = RootRecord(
             certificate=authority.ca_pem,
-            key=self._vault.seal(key, authority.private_pem().encode()),
+            key=authority.private_pem().encode(),
             created=self.clock(),
         )
         return Write(key, msgspec.json.encode(record), ABSENT)
 
     def _token_write(self, role: str, expect: int) -> Write:
         key = token_key(role)
-        sealed = self._vault.seal(key, new_secret().encode())
-        record = TokenRecord(secret=sealed, created=self.clock())
+        record = TokenRecord(secret=new_secret().encode(), created=self.clock())
         return Write(key, msgspec.json.encode(record), expect)
 
     async def _commit(self, writes: Sequence[Write]) -> None:
@@ -313,14 +328,14 @@ class Trust:
         roots = {id: self._root(id, record) for id in ids}
         tokens = {role: self._secret(role) for role in ROLES}
         self._record, self._roots, self._tokens = record, roots, tokens
-        self._sealing = understood(self._values, self._vault)
+        self._sealing = understood(self._values, self._opened)
 
     def _root(self, id: str, record: AuthorityRecord) -> Authority:
         key = root_key(id)
         stored = _decoded(self._values[key], RootRecord)
         return Authority.from_pem(
             stored.certificate,
-            self._vault.open(key, stored.key).decode(),
+            self._opened(key, stored.key).decode(),
             cross_pem=record.cross if id == record.next else "",
             clock=self.clock,
         )
@@ -328,8 +343,37 @@ class Trust:
     def _secret(self, role: str) -> str:
         key = token_key(role)
         stored = _decoded(self._values[key], TokenRecord)
-        return self._vault.open(key, stored.secret).decode()
+        return self._opened(key, stored.secret).decode()
+
+    def _opened(self, key: str, value: bytes) -> bytes:
+        if not is_sealed(value):
+            return value
+        if self._vault is None:
+            raise VaultError(
+                f"what is stored at {key} was sealed with a vault key by an earlier version: start"
+                " once with that vault.key in the data directory"
+            )
+        return self._vault.open(key, value)
+
+    async def _unseal_old(self) -> None:
+        """What an earlier version sealed by itself is written as the store seals it."""
+        writes = []
+        for key, value in self._values.items():
+            for place, (field, type) in _ONCE_SEALED.items():
+                if key.startswith(place):
+                    with contextlib.suppress(VaultError, msgspec.MsgspecError):
+                        record: Struct = _decoded(value, type)
+                        if not is_sealed(inner := getattr(record, field)):
+                            continue
+                        plain = msgspec.structs.replace(record, **{field: self._opened(key, inner)})
+                        encoded = msgspec.json.encode(plain)
+                        writes.append(Write(key, encoded, self._revisions[key]))
+        if writes:
+            with contextlib.suppress(Conflict):  # another manager is doing it
+                await self._commit(writes)
 
 
 def _decoded(value: bytes, type: type[T]) -> T:
+    if isinstance(value, Unopened):
+        raise VaultError(value.why)
     return msgspec.json.decode(value, type=type)

@@ -1,4 +1,4 @@
-"""Values sealed with AES-256-GCM, each for one place in the store.
+"""The few values that are sealed with a key-encryption key itself: AES-256-GCM, for one place.
 
     sealed = "skep" 1 | id of the key (8 bytes) | nonce (12 bytes) | ciphertext and tag
 
@@ -24,8 +24,17 @@ _NONCE_BYTES = 12
 _HEAD = len(_MAGIC) + ID_BYTES + _NONCE_BYTES
 
 
+def is_sealed(value: bytes) -> bool:
+    """Whether it is what a vault sealed."""
+    return value.startswith(_MAGIC)
+
+
 class Vault:
     def __init__(self, keys: Sequence[VaultKey]) -> None:
+        self.use(keys)
+
+    def use(self, keys: Sequence[VaultKey]) -> None:
+        """These from now on."""
         if not keys:
             raise VaultError("a vault needs a key")
         self._seals_with = keys[0]

@@ -72,7 +72,7 @@ class EtcdCertificate:
 
 
 @contextlib.asynccontextmanager
-async def open_store(settings: ManagerSettings, stop: asyncio.Event) -> AsyncIterator[Store]:
+async def open_store(settings: ManagerSettings, stop: asyncio.Event) -> AsyncIterator[EtcdStore]:
     """Raises Fatal."""
     if settings.etcd_endpoints:
         files = TLSFiles(*settings.etcd_files) if settings.etcd_files else None

@@ -23,20 +23,18 @@ from api.store.cache import Cache
 from api.store.contract import ABSENT, Conflict, Store, StoreError, Unavailable, Write
 from api.store.indexes import standard
 from api.store.keys import CLUSTER
-from api.trust.records import AUTHORITY
 from api.trust.trust import Trust
 from api.vault.errors import VaultError
-from api.vault.key import VaultKey
 from api.vault.vault import Vault
 from controllers.daemons.etcd import open_store
+from controllers.daemons.keys import load_key, open_sealed
 from controllers.daemons.process import alone, background, keep_out_of_dumps, pause
 from controllers.daemons.serving import Serving
+from controllers.encryption import EncryptionController
 from controllers.manager import Controllers, wall_clock
 from controllers.settings import Fatal, ManagerSettings
 
 log = structlog.get_logger("skep.manager")
-
-VAULT_KEY = "vault.key"  # in the data directory
 
 
 async def manage(settings: ManagerSettings, stop: asyncio.Event) -> None:
@@ -44,22 +42,39 @@ async def manage(settings: ManagerSettings, stop: asyncio.Event) -> None:
     keep_out_of_dumps()
     with alone(settings.data_dir):
         async with contextlib.AsyncExitStack() as stack:
-            store = await stack.enter_async_context(open_store(settings, stop))
+            local = load_key(settings)
+            raw = await stack.enter_async_context(open_store(settings, stop))
+            opened = await open_sealed(settings, raw, local, stop)
+            if opened is None:
+                return
+            store, keyring = opened.store, opened.keyring
             cluster = await _cluster(store, stop)
             if cluster is None:
                 return
-            trust = await _trust(settings, store)
+            trust = await _trust(store, opened.vault)
             cache = Cache(store)
             standard(cache)
-            serving = Serving(trust, store, settings, _name(settings), clock=wall_clock)
+            serving = Serving(trust, store, keyring, settings, _name(settings), clock=wall_clock)
             controllers = Controllers(
                 store,
                 cache,
                 trust=trust,
                 heartbeat=settings.heartbeat,
                 sealing_life=settings.sealing_key_life,
-                more=(trust, serving),
+                more=(keyring, trust, serving),
             )
+            encryption = EncryptionController(
+                store,
+                cache,
+                keyring,
+                trust,
+                opened.anchor,
+                controllers.recorder,
+                wall_clock,
+                manager=_name(settings),
+                purge=None if settings.etcd_endpoints else raw.reclaim,
+            )
+            controllers.add(encryption)
             await stack.enter_async_context(background(cache.run(), "cache", stop))
             await cache.synced()
             await stack.enter_async_context(background(controllers.run(), "controllers", stop))
@@ -99,31 +114,14 @@ def _name(settings: ManagerSettings) -> str:
     return f"{socket.gethostname()}:{settings.port}"
 
 
-async def _trust(settings: ManagerSettings, store: Store) -> Trust:
-    """The cluster's authority and tokens, opened with this manager's key. Raises Fatal.
-
-    The first manager of a cluster makes the key. It is in its file before anything is sealed with
-    it; a key that turns out not to be the cluster's is removed again.
-    """
-    path = settings.data_dir / VAULT_KEY
-    made = not path.exists()
+async def _trust(store: Store, vault: Vault | None) -> Trust:
+    """The cluster's authority and tokens. Raises Fatal."""
+    trust = Trust(store, vault)
     try:
-        if made and await store.get(AUTHORITY) is not None:
-            raise Fatal(
-                f"this cluster is there already, and {path} is not: its key is what a manager"
-                " needs. Join with a manager's token (`ctl token show manager` on a manager shows"
-                " the line), or bring the file from another manager"
-            )
-        key = VaultKey.new() if made else VaultKey.load(path)
-        if made:
-            key.save(path)
-        trust = Trust(store, Vault([key]))
         await trust.open()
     except VaultError as error:
-        if made:
-            path.unlink(missing_ok=True)
         raise Fatal(f"the cluster's authority can't be opened: {error}") from error
-    except (StoreError, OSError) as error:
+    except StoreError as error:
         raise Fatal(f"the cluster's authority can't be read: {error}") from error
     return trust
 

@@ -2,8 +2,8 @@
 
 The certificate is made here, by the cluster's own authority, and made anew before it ends and
 whenever the authority changes; open connections go on. So is the admin's context file. And the
-manager says of itself in the store that it lives, and which roots it signs with and accepts: the
-replacing of a root waits for all managers.
+manager says of itself in the store that it lives, which roots it signs with and accepts, and which
+data keys it has: the replacing of a root, and of keys, waits for all managers.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from api.pki.identity import Role
 from api.pki.tls import server_context
 from api.server.listener import Listener, serve
 from api.store.contract import LeaseGone, Store, StoreError, Write
+from api.trust.keyring import Keyring
 from api.trust.records import ManagerRecord, manager_key
 from api.trust.trust import Trust
 from controllers.daemons.renewal import due
@@ -47,6 +48,7 @@ class Serving:
         self,
         trust: Trust,
         store: Store,
+        keyring: Keyring,
         settings: ManagerSettings,
         name: str,
         *,
@@ -55,6 +57,7 @@ class Serving:
     ) -> None:
         self._trust = trust
         self._store = store
+        self._keyring = keyring
         self._settings = settings
         self._manager = name
         self._clock = clock
@@ -87,13 +90,17 @@ class Serving:
     async def run(self) -> None:
         """Until cancelled."""
         await self._listening.wait()
-        stop = self._trust.listen(self._changed.set)
+        stops = [
+            self._trust.listen(self._changed.set),
+            self._keyring.listen(self._news.set),
+        ]
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._keep_good(), name="certificates")
                 group.create_task(self._keep_alive(), name="presence")
         finally:
-            stop()
+            for stop in stops:
+                stop()
 
     # The certificate
 
@@ -180,7 +187,11 @@ class Serving:
         await self._store.keep_alive(self._lease)
         signs, _, trusts = self._made_for.partition(" of ")
         record = ManagerRecord(
-            url=self._settings.url, since=self._since, signs=signs, trusts=trusts.split("+")
+            url=self._settings.url,
+            since=self._since,
+            signs=signs,
+            trusts=trusts.split("+"),
+            ring=self._keyring.applied,
         )
         if record != self._said:
             key = manager_key(self._manager)

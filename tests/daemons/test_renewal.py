@@ -18,10 +18,14 @@ from api.membership import FILE, Membership, join
 from api.pki.authority import life
 from api.pki.tls import client_context
 from api.server import Settings, make_app
+from api.trust.keyring import Keyring
 from api.trust.records import ManagerRecord, manager_key
 from api.types.assignment import SessionRequest
 from api.types.join import Sign
 from api.types.kinds import SERVICE
+from api.vault.anchor import Anchor
+from api.vault.key import VaultKey
+from api.vault.local import LocalKeys
 from controllers.daemons.renewal import AgentRenewal, due
 from controllers.daemons.serving import Serving
 from controllers.settings import ManagerSettings
@@ -148,8 +152,10 @@ async def test_a_manager_takes_new_server_certificates_and_watches_go_on(tmp_pat
             data_dir=tmp_path, host="127.0.0.1", port=free_port(), advertise=[],
             etcd_endpoints=[], etcd_files=None, heartbeat=5.0,
         )  # fmt: skip
+        keys = LocalKeys(tmp_path / "vault.key", [VaultKey.new()])
+        keyring = Keyring(server.store, [keys], Anchor(tmp_path / "seen.json"))
         serving = Serving(
-            server.trust, server.store, settings, "m:1", clock=clock, days=2 * SECONDS
+            server.trust, server.store, keyring, settings, "m:1", clock=clock, days=2 * SECONDS
         )
         app = make_app(
             store=server.store, cache=server.cache, trust=server.trust, cluster=CLUSTER,

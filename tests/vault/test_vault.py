@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import stat
-from pathlib import Path
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -63,22 +60,6 @@ def test_a_key_is_replaced_while_what_it_sealed_still_opens(vault: Vault) -> Non
     after = both.seal(PLACE, b"secret")
     with pytest.raises(VaultError):
         vault.open(PLACE, after)
-
-
-def test_a_key_comes_back_from_its_file_which_is_its_owners_alone(tmp_path: Path) -> None:
-    key = VaultKey.new()
-    key.save(tmp_path / "m" / "vault.key")
-    assert VaultKey.load(tmp_path / "m" / "vault.key").raw == key.raw
-    assert stat.S_IMODE((tmp_path / "m" / "vault.key").stat().st_mode) == 0o600
-    assert stat.S_IMODE((tmp_path / "m").stat().st_mode) == 0o700
-
-
-def test_a_key_that_others_can_read_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "vault.key"
-    VaultKey.new().save(path)
-    path.chmod(0o640)
-    with pytest.raises(VaultError, match="chmod 600"):
-        VaultKey.load(path)
 
 
 @pytest.mark.parametrize("text", ["", "SKEPKEY-1-", "SKEPKEY-1-" + "a" * 51, "secret words"])
