@@ -77,8 +77,9 @@ def due(ring: SealingRing, now: datetime, life: timedelta) -> datetime:
 
 
 def understood(values: Mapping[str, bytes], opened: Opened) -> SealingRing:
-    """The ring from what is stored; `opened` takes off what an earlier version sealed. A key that can't be read is left out, and is no reason to do
-    without the others."""
+    """The ring from what is stored; `opened` takes off what an earlier version sealed.
+
+    A key that can't be read is left out, and is no reason to do without the others."""
     keys: dict[str, SealingKey] = {}
     broken: dict[str, str] = {}
     for place, value in values.items():
@@ -90,7 +91,10 @@ def understood(values: Mapping[str, bytes], opened: Opened) -> SealingRing:
                 raise VaultError(value.why)
             record = msgspec.json.decode(value, type=KeyRecord)
             raw = opened(place, record.private)
-            keys[id] = SealingKey.from_raw(raw, record.created, record.expires)
+            key = SealingKey.from_raw(raw, record.created, record.expires)
+            if key.public.id != id:
+                raise VaultError(f"what is stored at {place} is another key")
+            keys[id] = key
         except (VaultError, msgspec.MsgspecError, ValueError) as error:
             broken[id] = str(error)
             _log.error("a sealing key can't be read", id=id, error=str(error))
@@ -103,9 +107,7 @@ def renewal(key: SealingKey, revision_of: Callable[[str], int]) -> list[Write]:
     """One commit that makes a key the newest, if no other became that meanwhile."""
     place = sealing_key(key.public.id)
     public = key.public
-    record = KeyRecord(
-        private=key.raw(), created=public.created, expires=public.expires
-    )
+    record = KeyRecord(private=key.raw(), created=public.created, expires=public.expires)
     newest = NewestRecord(id=public.id)
     return [
         Write(place, msgspec.json.encode(record), 0),

@@ -21,7 +21,7 @@ BOTH = [
 ]
 
 
-def sealed(inner: Store) -> SealedStore:
+def sealed_over(inner: Store) -> SealedStore:
     """With a data key of its own."""
     envelope = Envelope()
     envelope.use({b"key1": bytes(32)}, b"key1")
@@ -86,4 +86,4 @@ def fresh_store(request: pytest.FixtureRequest) -> Store:
 def _found(request: pytest.FixtureRequest, etcd: str) -> Store:
     name = "memory" if request.param.endswith("memory") else etcd
     found: Store = request.getfixturevalue(name)
-    return sealed(found) if request.param.startswith("sealed") else found
+    return sealed_over(found) if request.param.startswith("sealed") else found

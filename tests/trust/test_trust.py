@@ -24,7 +24,7 @@ from api.vault.errors import VaultError
 from api.vault.key import VaultKey
 from api.vault.vault import Vault
 from tests.pki.test_tls import handshake
-from tests.store.conftest import sealed
+from tests.store.conftest import sealed_over
 
 
 @pytest.fixture
@@ -93,20 +93,20 @@ async def test_what_an_earlier_version_sealed_by_itself_is_opened_and_written_an
 
 
 async def test_a_token_copied_over_another_does_not_open(store: MemoryStore) -> None:
-    await Trust(sealed(store), None).open()
+    await Trust(sealed_over(store), None).open()
     manager = await store.get(token_key("manager"))
     assert manager is not None
     # Who can write to etcd makes the worker's token the manager's: it does not open.
     await store.commit([Write(token_key("worker"), manager.value)])
     with pytest.raises(VaultError, match="copied from elsewhere"):
-        await Trust(sealed(store), None).open()
+        await Trust(sealed_over(store), None).open()
 
 
 async def test_a_manager_whose_record_is_damaged_does_no_harm(store: MemoryStore) -> None:
-    trust = Trust(sealed(store), None)
+    trust = Trust(sealed_over(store), None)
     await trust.open()
     await store.commit([Write(manager_key("m"), b"rubbish")])
-    again = Trust(sealed(store), None)
+    again = Trust(sealed_over(store), None)
     await again.open()
     assert again.mark == trust.mark
     assert again.managers == {}
