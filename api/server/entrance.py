@@ -8,12 +8,14 @@ So a node that is removed is out at once, on every manager, and no list of the r
 
 When a Node goes, the connections of its agent are cut, streams included. The same happens to those
 of a user whose rights or certificates are changed, since what is held open was allowed by the old
-ones, and to connections whose certificate is of a root that is no longer trusted.
+ones, to connections whose certificate is of a root that is no longer trusted, and to those whose
+certificate has expired since: TLS looks at it only when they begin.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import ssl
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -35,6 +37,8 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 JOIN = PREFIX + "join"
 _FEW = 64
+_A_LITTLE = 0.5  # seconds: certificates are good to the second, its end included
+_LONGEST = 3600.0  # seconds between looks: clocks are set
 _PEOPLE = frozenset({Role.ADMIN, Role.USER})
 
 
@@ -46,6 +50,7 @@ class _Guest(NamedTuple):
     uid: str
     issuer: str
     renew_from: float  # POSIX time: the middle of its certificate's life
+    ends: float  # POSIX time: when that expires
 
 
 class Entrance:
@@ -56,6 +61,8 @@ class Entrance:
         self._clock = clock
         self._trust = trust
         self._guests: dict[asyncio.Transport, _Guest] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._look_at = math.inf  # POSIX time: when the next certificate may expire
         self._prune_at = _FEW  # connections end without a word: look after so many
         self._stops = [
             cache.listen(self._nodes_changed, kinds={NODE}),
@@ -66,6 +73,8 @@ class Entrance:
     def close(self) -> None:
         for stop in self._stops:
             stop()
+        if self._timer is not None:
+            self._timer.cancel()
 
     def middleware(self) -> Middleware:
         @web.middleware
@@ -98,6 +107,10 @@ class Entrance:
             )
         if transport is not None and transport not in self._guests:
             self._note(transport, certificate, identity)
+        if transport is not None and self._clock() > self._guests[transport].ends:
+            raise status.unauthorized(
+                "the certificate has expired since this connection began; renew it and try again"
+            )
 
     def _stands(self, identity: Identity, uid: str) -> bool:
         if identity.role is not Role.NODE or not uid:
@@ -116,9 +129,32 @@ class Entrance:
         if len(self._guests) > self._prune_at:
             self._guests = {t: guest for t, guest in self._guests.items() if not t.is_closing()}
             self._prune_at = 2 * len(self._guests) + _FEW
+        begun, ends = _life(certificate)
         self._guests[transport] = _Guest(
-            transport, identity, uid_of(certificate), issuer_of(certificate), _middle(certificate)
+            transport,
+            identity,
+            uid_of(certificate),
+            issuer_of(certificate),
+            (begun + ends) / 2,
+            ends,
         )
+        self._look(ends)
+
+    def _look(self, ends: float) -> None:
+        """Look for expired certificates when this one does, if none does before."""
+        if ends >= self._look_at:
+            return
+        self._look_at = ends
+        if self._timer is not None:
+            self._timer.cancel()
+        wait = min(max(ends - self._clock(), 0) + _A_LITTLE, _LONGEST)
+        self._timer = asyncio.get_running_loop().call_later(wait, self._expire)
+
+    def _expire(self) -> None:
+        now = self._clock()
+        self._cut(lambda guest: guest.ends < now)
+        self._look_at = math.inf
+        self._look(min((guest.ends for guest in self._guests.values()), default=math.inf))
 
     def _should_renew(self, request: web.Request) -> bool:
         """A person's certificate is renewed by `ctl` when it is told so; a node's by its agent."""
@@ -152,11 +188,12 @@ class Entrance:
             guest.transport.abort()
 
 
-def _middle(certificate: Mapping[str, Any]) -> float:
+def _life(certificate: Mapping[str, Any]) -> tuple[float, float]:
+    """POSIX times: since when and until when it is good."""
     begun, ends = (
         ssl.cert_time_to_seconds(str(certificate[field])) for field in ("notBefore", "notAfter")
     )
-    return (begun + ends) / 2
+    return begun, ends
 
 
 def _is(guest: _Guest, role: Role) -> bool:

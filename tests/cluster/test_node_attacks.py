@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,12 @@ from typing import Any
 
 import pytest
 
+from api.client import ApiError, Client
+from api.membership import join
+from api.pki.tls import client_context
+from api.types.assignment import SessionRequest, StatusReport
+from api.types.kinds import REVISION, SECRET
+from api.types.task import TaskState, TaskStatus
 from tests.cluster.harness import IMAGE, Cluster, Document, children, service, until
 from tests.cluster.test_template import Inside, secret
 
@@ -132,6 +139,54 @@ def test_mounts_of_skeps_own_are_refused(cluster: Cluster, victim: Inside) -> No
     for name, words in errors(cluster, *wanted).items():
         assert f"bind mount of {wanted[name]}: " in words
         assert "is skep's own, and is not shown to containers; mount another directory" in words
+
+
+# With a worker's certificate, at the manager.
+
+
+async def test_a_worker_gets_no_secret_of_another_and_none_when_it_is_removed(
+    cluster: Cluster, victim: Inside
+) -> None:
+    token = cluster.ctl("token", "show", "worker", "-q").stdout.strip()
+    url = f"https://127.0.0.1:{cluster.port}"
+    member, _ = await join([url], token, name="thief")
+    async with Client(url, client_context(member.credentials), patience=0) as thief:
+        await thief.open_session("thief", SessionRequest())
+        messages = thief.assignments("thief")
+        assert (await anext(messages)).secrets == []
+        (theirs,) = cluster.tasks("victim")
+        metadata = theirs["metadata"]
+        claim = StatusReport(
+            namespace="default",
+            name=metadata["name"],
+            uid=metadata["uid"],
+            status=TaskStatus(state=TaskState.FAILED),
+        )
+        (rejected,) = (await thief.report("thief", [claim])).rejected
+        assert rejected.reason == "OtherNode"
+        await told_nothing(thief, cluster.node, 403)
+        cluster.ctl("node", "rm", "thief", "--force")
+        async with asyncio.timeout(30):
+            assert [message async for message in messages if message.secrets] == []
+        await told_nothing(thief, cluster.node, 401)
+    assert victim.run("cat /run/secrets/prize") == PRIZE
+
+
+async def told_nothing(thief: Client, node: str, code: int) -> None:
+    for attempt in (
+        thief.list(SECRET),
+        thief.list(SECRET, "default"),
+        thief.get(SECRET, "default", "prize"),
+        anext(thief.watch(SECRET)),
+        thief.list(REVISION),
+        anext(thief.assignments(node)),
+        thief.open_session(node, SessionRequest()),
+        thief.apply([secret("prize", value="mine")]),
+    ):
+        with pytest.raises(ApiError) as caught:
+            await attempt
+        assert caught.value.code == code
+        assert PRIZE not in str(caught.value)
 
 
 # Where secrets are put in a container.

@@ -19,6 +19,7 @@ class Relay:
         self._tasks: set[asyncio.Task[None]] = set()
         self.port = 0
         self.refuse = False
+        self.sent: list[bytearray] = []  # by clients, of each connection
 
     def client(self, server: Running, *, node: str = "", patience: float = 3.0) -> Client:
         url = f"https://127.0.0.1:{self.port}"
@@ -34,7 +35,11 @@ class Relay:
             return
         up, down = await asyncio.open_connection("127.0.0.1", self._to)
         self._open |= {writer, down}
-        ways = [asyncio.create_task(_pass(reader, down)), asyncio.create_task(_pass(up, writer))]
+        self.sent.append(bytearray())
+        ways = [
+            asyncio.create_task(_pass(reader, down, self.sent[-1])),
+            asyncio.create_task(_pass(up, writer)),
+        ]
         self._tasks |= set(ways)
         await asyncio.wait(ways)
         self._tasks -= set(ways)
@@ -46,9 +51,13 @@ class Relay:
             await asyncio.wait(self._tasks)
 
 
-async def _pass(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def _pass(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, kept: bytearray | None = None
+) -> None:
     with contextlib.suppress(ConnectionError):
         while data := await reader.read(65536):
+            if kept is not None:
+                kept += data
             writer.write(data)
             await writer.drain()
     writer.close()
