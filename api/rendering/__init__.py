@@ -20,26 +20,41 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from api.types.template import SecretMount, TaskTemplate
+from api.types.template import NONE, SecretMount, TaskTemplate
 
 CONTENT_MAX = 65_536  # characters, as schemas/v1/template.json says
 
-__all__ = ["CONTENT_MAX", "needed", "secret_names"]
+__all__ = ["CONTENT_MAX", "followed_secrets", "needed", "pinned_secrets", "secret_names"]
 
 
 def needed(template: TaskTemplate) -> list[SecretMount]:
     """Every secret that a task of this template waits for, with the key where one is named."""
     return [
         *template.secrets,
-        *([SecretMount(name=template.image_credentials)] if template.image_credentials else ()),
+        *_login(template),
         *(SecretMount(name=each.secret, key=each.key) for each in template.secret_env.values()),
         *_rendered(template),
     ]
 
 
+def pinned_secrets(template: TaskTemplate) -> frozenset[str]:
+    """Secrets of which a task keeps the version that its revision names."""
+    return frozenset(mount.name for mount in needed(template) if not mount.swapped)
+
+
+def followed_secrets(template: TaskTemplate) -> frozenset[str]:
+    """Secrets of which a task is given the newest version, whenever there is one."""
+    return frozenset(mount.name for mount in needed(template) if mount.swapped)
+
+
 def secret_names(template: TaskTemplate) -> frozenset[str]:
     """The secrets that a node needs for a task of this template: these, and no others."""
     return frozenset(mount.name for mount in needed(template))
+
+
+def _login(template: TaskTemplate) -> list[SecretMount]:
+    name = template.image_credentials
+    return [SecretMount(name=name, on_change=NONE)] if name else []
 
 
 def _rendered(template: TaskTemplate) -> Iterator[SecretMount]:

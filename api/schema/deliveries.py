@@ -20,6 +20,7 @@ _ROOTS = {
 
 def problems(template: dict[str, Any], path: Path) -> Iterator[Problem]:
     yield from _targets(template, path)
+    yield from _swaps(template, (*path, "secrets"))
     yield from _contents(template, (*path, "secretFiles"))
     yield from _variables(template, (*path, "secretEnv"))
 
@@ -43,6 +44,20 @@ def _targets(template: dict[str, Any], path: Path) -> Iterator[Problem]:
             taken[place] = here
             if name != "mounts" and (why := forbidden(place)):
                 yield Problem((*here, key), why, "give it another target", Code.FORBIDDEN)
+
+
+def _swaps(template: dict[str, Any], path: Path) -> Iterator[Problem]:
+    """What is replaced in a running container is where its directory is ours alone."""
+    for index, mount in items(template, "secrets"):
+        target = mount.get("target")
+        if mount.get("onChange", "restart") == "restart" or not isinstance(target, str):
+            continue
+        if not posixpath.join("/run/secrets", target).startswith("/run/secrets/"):
+            message = (
+                "is outside /run/secrets, where no new version can replace it as onChange says"
+            )
+            hint = "give it a target under /run/secrets, or onChange: restart"
+            yield Problem((*path, index, "target"), message, hint)
 
 
 def _contents(template: dict[str, Any], path: Path) -> Iterator[Problem]:

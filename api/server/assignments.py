@@ -7,7 +7,8 @@ task, so a slow agent costs no more than its tasks, and gets the newest state of
 
 A stream knows what its agent has been told: tasks, revisions, secrets, configs. Revisions are
 there while a task that has not ended names them; secrets and configs while a task that has not
-ended and is wanted does. Tasks' bytes are those of the cache, spliced in, never encoded anew.
+ended and is wanted does: of secrets, the versions that such tasks have or are to be given. Tasks'
+bytes are those of the cache, spliced in, never encoded anew.
 
 An agent's own reports are not sent back to it: a task is said again when anything but its status
 changed, or when its status was written by somebody else, which only happens at the end
@@ -18,18 +19,20 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import msgspec
 import structlog
 
-from api.rendering import secret_names
-from api.server.payloads import Payloads, config_bytes, content_version
+from api.rendering import followed_secrets, pinned_secrets, secret_names
+from api.server.payloads import Payloads, config_bytes
 from api.store.cache import DELETED, Cache, CacheEvent, Item
 from api.store.contract import Unreadable
 from api.types.assignment import COMPLETE, INCREMENT, STREAM, Delivery, StreamRequest
 from api.types.kinds import CONFIG, REVISION, SECRET, TASK, Kind
+from api.types.revision import RevisionSpec
+from api.types.secret import SecretStatus
 from api.types.task import Task, TaskState
 
 GATHER = 0.02  # seconds
@@ -214,78 +217,91 @@ class Assignments:
                 stream.there.set()
 
     def _names(self, revision: str) -> set[str]:
-        secrets, configs = self._named_by(revision)
-        return secrets | configs
-
-    def _named_by(self, revision: str) -> tuple[set[str], set[str]]:
         """The secrets and configs that a revision names, as namespace/name."""
-        namespace, _, name = revision.partition("/")
-        item = self._cache.get(REVISION, namespace, name)
+        item = self._item(REVISION, revision)
         if item is None:
-            return set(), set()
+            return set()
         template = item.obj.spec.template
-        return (
-            {f"{namespace}/{name}" for name in secret_names(template)},
-            {f"{namespace}/{mount.name}" for mount in template.configs},
-        )
+        names = {mount.name for mount in template.configs} | secret_names(template)
+        return {f"{item.namespace}/{name}" for name in names}
+
+    def _versions(self, revision: str) -> Iterator[tuple[str, Item, int]]:
+        """The versions of secrets that a revision's tasks need: their ids, secrets and numbers."""
+        item = self._item(REVISION, revision)
+        if item is None:
+            return
+        spec: RevisionSpec = item.obj.spec
+        pinned, followed = pinned_secrets(spec.template), followed_secrets(spec.template)
+        for name in pinned | followed:
+            secret = self._cache.get(SECRET, item.namespace, name)
+            if secret is None:
+                continue
+            status: SecretStatus = secret.obj.status
+            needed = {spec.version_of(name, status.oldest)} if name in pinned else set()
+            if name in followed:
+                needed.add(status.version)
+            for version in needed:
+                yield f"{item.namespace}/{name}@{version}", secret, version
+
+    def _configs(self, revision: str) -> Iterator[tuple[str, Item]]:
+        item = self._item(REVISION, revision)
+        if item is None:
+            return
+        for mount in item.obj.spec.template.configs:
+            id = f"{item.namespace}/{mount.name}"
+            config = self._item(CONFIG, id)
+            if config is not None:
+                yield id, config
 
     # What a node needs
 
     async def _parts(self, stream: NodeStream) -> dict[str, bytes]:
         """Fields of a line that bring revisions, secrets and configs up to date."""
-        secrets: set[str] = set()
-        configs: set[str] = set()
-        for revision in stream.wanted:
-            of_revision = self._named_by(revision)
-            secrets |= of_revision[0]
-            configs |= of_revision[1]
         parts: dict[str, bytes] = {}
         self._add_revisions(stream, parts)
-        await self._add_secrets(stream, sorted(secrets), parts)
-        self._add_configs(stream, sorted(configs), parts)
+        await self._add_secrets(stream, parts)
+        self._add_configs(stream, parts)
         return parts
 
     def _add_revisions(self, stream: NodeStream, parts: dict[str, bytes]) -> None:
         there = {id: item for id in stream.live if (item := self._item(REVISION, id)) is not None}
-        news, removed = _difference(stream.told["revisions"], there)
-        _add(parts, "revisions", [item.served() for item in news.values()], removed)
+        marks = {id: item.revision for id, item in there.items()}
+        news, removed = _difference(stream.told["revisions"], marks)
+        _add(parts, "revisions", [there[id].served() for id in news], removed)
 
-    async def _add_secrets(
-        self, stream: NodeStream, ids: Sequence[str], parts: dict[str, bytes]
-    ) -> None:
-        there = {id: item for id in ids if (item := self._item(SECRET, id)) is not None}
-        news, removed = _difference(stream.told["secrets"], there)
+    async def _add_secrets(self, stream: NodeStream, parts: dict[str, bytes]) -> None:
+        found = (each for revision in stream.wanted for each in self._versions(revision))
+        there = {id: (item, version) for id, item, version in found}
+        # A version's bytes never change, but a secret may be deleted and made anew.
+        marks = {id: there[id][0].created for id in sorted(there)}
+        news, removed = _difference(stream.told["secrets"], marks)
         said = []
-        for item in news.values():
+        for item, version in (there[id] for id in news):
             try:
-                payload = await self._payloads.get(item)
+                payload = await self._payloads.get(item, version)
             except Unreadable as error:  # the tasks that name it wait; the others go on
                 _log.error("a secret can't be delivered", secret=item.name, error=str(error))
                 continue
-            if payload is None:  # deleted since; the cache is about to say so
+            if payload is None:  # gone since, of which the cache is about to hear; or not kept
                 continue
             delivery = Delivery(
                 namespace=item.namespace,
                 name=item.name,
-                version=payload.version,
+                version=version,
+                oldest=item.obj.status.oldest,
                 data=payload.data,
             )
             said.append(_encode(delivery))
         _add(parts, "secrets", said, removed)
 
-    def _add_configs(self, stream: NodeStream, ids: Sequence[str], parts: dict[str, bytes]) -> None:
-        there = {id: item for id in ids if (item := self._item(CONFIG, id)) is not None}
-        news, removed = _difference(stream.told["configs"], there)
+    def _add_configs(self, stream: NodeStream, parts: dict[str, bytes]) -> None:
+        there = {id: item for revision in stream.wanted for id, item in self._configs(revision)}
+        marks = {id: there[id].revision for id in sorted(there)}
+        news, removed = _difference(stream.told["configs"], marks)
         said = []
-        for item in news.values():
+        for item in (there[id] for id in news):
             data = config_bytes(item.obj)
-            delivery = Delivery(
-                namespace=item.namespace,
-                name=item.name,
-                version=content_version(data),
-                data=data,
-            )
-            said.append(_encode(delivery))
+            said.append(_encode(Delivery(namespace=item.namespace, name=item.name, data=data)))
         _add(parts, "configs", said, removed)
 
     def _item(self, kind: Kind, id: str) -> Item | None:
@@ -316,13 +332,14 @@ def _is_news(event: CacheEvent) -> bool:
     )
 
 
-def _difference(told: dict[str, int], there: dict[str, Item]) -> tuple[dict[str, Item], list[str]]:
-    """What to tell of what is there, and what to take back; `told` is brought up to date."""
-    news = {id: item for id, item in there.items() if told.get(id) != item.revision}
+def _difference(told: dict[str, int], there: dict[str, int]) -> tuple[list[str], list[str]]:
+    """What to tell of what is there, by id with a mark that is another when it is to be told anew,
+    and what to take back; `told` is brought up to date."""
+    news = [id for id, mark in there.items() if told.get(id) != mark]
     removed = [id for id in told if id not in there]
     for id in removed:
         del told[id]
-    told.update({id: item.revision for id, item in news.items()})
+    told.update({id: there[id] for id in news})
     return news, removed
 
 

@@ -6,7 +6,6 @@ What leaves here for a message, a log or an annotation is keys and sizes, never 
 from __future__ import annotations
 
 import base64
-import hashlib
 from collections import OrderedDict
 from collections.abc import Collection
 from typing import Any
@@ -168,11 +167,3 @@ class Payloads:
 
 def _size(payload: Payload) -> int:
     return sum(map(len, payload.data.values()))
-
-
-def content_version(data: dict[str, bytes]) -> int:
-    """A number that is another when the content is: for configs, which have no version."""
-    digest = hashlib.sha256()
-    for key in sorted(data):
-        digest.update(len(key).to_bytes(4) + key.encode() + len(data[key]).to_bytes(8) + data[key])
-    return int.from_bytes(digest.digest()[:6])

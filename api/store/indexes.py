@@ -24,6 +24,7 @@ def standard(cache: Cache) -> None:
     cache.add_index(TASK, "node", _node_of_task)
     cache.add_index(TASK, "state", _state_of_task)
     cache.add_index(REVISION, "service", _service_of_revision)
+    cache.add_index(REVISION, "secret", _secrets_of_revision)
     cache.add_index(SERVICE, "secret", _secrets_of_service)
     cache.add_index(SERVICE, "config", _configs_of_service)
     cache.add_index(EVENT, "object", _object_of_event)
@@ -52,9 +53,14 @@ def _service_of_revision(revision: Revision) -> str:
     return f"{revision.metadata.namespace}/{revision.spec.service}"
 
 
-def _secrets_of_service(service: Service) -> Iterator[str]:
+def _secrets_of_revision(revision: Revision) -> list[str]:
+    namespace = revision.metadata.namespace
+    return [f"{namespace}/{name}" for name in secret_names(revision.spec.template)]
+
+
+def _secrets_of_service(service: Service) -> list[str]:
     namespace = service.metadata.namespace
-    return (f"{namespace}/{name}" for name in secret_names(service.spec.template))
+    return [f"{namespace}/{name}" for name in secret_names(service.spec.template)]
 
 
 def _configs_of_service(service: Service) -> Iterator[str]:

@@ -7,7 +7,8 @@ named in a `removed…` list is forgotten before what the same message brings is
 the line is still alive.
 
 A secret or config is on a node only while a task there, live and wanted, names it. A task may
-name one that isn't here (yet): it waits in Preparing and says so.
+name one that isn't here (yet): it waits in Preparing and says so. Of a secret the node has the
+versions that its tasks' revisions name, and the newest where a task follows it.
 
 An agent's own reports are not sent back to it: a task is said again when something else of it than
 its status changed, or when it was given up as Orphaned.
@@ -38,13 +39,15 @@ class Delivery(Struct, kw_only=True):
 
     namespace: str
     name: str
-    version: int  # another number, another content
+    version: int = 0  # of a secret, which may be here in several
+    oldest: int = 1  # of a secret: as in SecretStatus
     data: dict[str, bytes]  # base64 in JSON
 
     @property
     def id(self) -> str:
         """As in `removed_secrets` and `removed_configs`."""
-        return f"{self.namespace}/{self.name}"
+        name = f"{self.namespace}/{self.name}"
+        return f"{name}@{self.version}" if self.version else name
 
 
 class StreamRequest(Struct, kw_only=True):
@@ -73,7 +76,7 @@ class Assignments(Struct, kw_only=True):
     revisions: list[Revision] = []
     removed_revisions: list[str] = []  # namespace/name
     secrets: list[Delivery] = []
-    removed_secrets: list[str] = []  # namespace/name
+    removed_secrets: list[str] = []  # namespace/name@version
     configs: list[Delivery] = []
     removed_configs: list[str] = []  # namespace/name
     stream: StreamRequest | None = None

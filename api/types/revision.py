@@ -9,6 +9,7 @@ here either.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from typing import ClassVar
 
 import msgspec
@@ -23,6 +24,13 @@ class RevisionSpec(Struct, kw_only=True):
     service: str
     number: int  # 1, 2, 3 … in the order they were first wanted
     template: TaskTemplate
+    # The version of each secret that tasks are started with, where it is not the secret's oldest:
+    # so a service is of the same revision before and after its secret comes to be.
+    secrets: dict[str, int] = {}
+
+    def version_of(self, secret: str, oldest: int) -> int:
+        """The version of a secret that tasks are given; `oldest`: as `SecretStatus.oldest`."""
+        return self.secrets.get(secret, oldest)
 
 
 class RevisionStatus(Struct, kw_only=True):
@@ -36,7 +44,15 @@ class Revision(Object, kw_only=True):
     status: RevisionStatus = msgspec.field(default_factory=RevisionStatus)
 
 
-def revision_name(service: str, template: TaskTemplate) -> str:
-    """The name the template's revision has: the same content, the same name, on any machine."""
-    digest = hashlib.sha256(_ENCODER.encode(template)).hexdigest()
+def revision_name(
+    service: str, template: TaskTemplate, secrets: Mapping[str, int] | None = None
+) -> str:
+    """The name the template's revision has: the same content, the same name, on any machine.
+
+    `secrets` as in RevisionSpec.
+    """
+    content = _ENCODER.encode(template)
+    if secrets:
+        content += _ENCODER.encode(secrets)
+    digest = hashlib.sha256(content).hexdigest()
     return f"{service}-{digest[:10]}"

@@ -50,6 +50,12 @@ class SecretStatus(Struct, kw_only=True):
             return self.first
         return 1 if self.versions else max(self.version, 1)
 
+    def has(self, version: int) -> bool:
+        """Whether the bytes of that version are still there."""
+        if not self.versions:
+            return version == self.version
+        return any(known.version == version and known.kept for known in self.versions)
+
 
 class Secret(Object, kw_only=True):
     kind: ClassVar[str] = "Secret"

@@ -17,6 +17,8 @@ TASKS_FINALIZER = "skep.dev/tasks"
 
 # Annotations of a service.
 UNDONE_TO = "skep.dev/undone-to"  # the revision that its template was copied back from
+# JSON: the newest version of each of its secrets by then. One that is newer takes effect.
+UNDONE_SECRETS = "skep.dev/undone-secrets"
 RESUME = "skep.dev/resume-update"  # `status.update.since` of the halt that is to end
 
 

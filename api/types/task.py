@@ -87,6 +87,7 @@ class TaskStatus(Struct, kw_only=True):
     finished_at: datetime | None = None
     container: ContainerStatus | None = None
     ports: list[PublishedPort] = []
+    secrets: dict[str, int] = {}  # the version of each that its container has
 
 
 class Task(Object, kw_only=True):

@@ -10,6 +10,15 @@ import msgspec
 
 from api.types.meta import Struct
 
+RESTART, NONE = "restart", "none"  # words of `on_change`
+
+
+class OnChange(Struct, kw_only=True):
+    """One of: what follows in the container when its file was replaced."""
+
+    signal: str = ""  # to its first process
+    command: list[str] = []
+
 
 class SecretMount(Struct, kw_only=True):
     """A secret, or one key of it, as a file in the container.
@@ -24,6 +33,12 @@ class SecretMount(Struct, kw_only=True):
     uid: int = 0
     gid: int = 0
     mode: str = "0444"  # octal
+    on_change: str | OnChange = RESTART  # restart | none | what follows the new file
+
+    @property
+    def swapped(self) -> bool:
+        """Whether a new version comes to a container that runs, in place of the one it has."""
+        return self.on_change != RESTART
 
 
 class SecretFile(Struct, kw_only=True):

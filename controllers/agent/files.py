@@ -4,7 +4,8 @@ What the manager delivers is kept here by name. When a task's container is about
 files are written to a directory of the task's own, `<root>/<task uid>/`: all with a relative
 target under `tree/`, which the container sees as /run/secrets (or /run/configs); each with an
 absolute one under `single/<number>`. All of a task's files are there, with owner and mode, or
-none. When the task is over its files are overwritten and removed.
+none. Those that a running container is to see change are links into a generation of their own: see
+`generations`. When the task is over its files are overwritten and removed.
 
     Trouble         can't be given to this task: a target that leads astray, two at one place
 """
@@ -13,14 +14,16 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from api.types.assignment import Delivery
 from api.types.places import forbidden
 from api.types.template import ConfigMount, SecretFile, SecretMount
+from controllers.agent import generations
 from controllers.agent.drivers.contract import BoundFile
+from controllers.agent.shred import shred
 
 Mount = SecretMount | ConfigMount
 Owned = Mount | SecretFile  # what says whose the files are, and who may read them
@@ -28,6 +31,13 @@ Owned = Mount | SecretFile  # what says whose the files are, and who may read th
 
 class Trouble(Exception):
     """The text is for people."""
+
+
+class Scope(NamedTuple):
+    """Whose files: what a task's revision says of the versions of the secrets that it names."""
+
+    namespace: str
+    secrets: Mapping[str, int] = {}  # as in RevisionSpec
 
 
 class Place(NamedTuple):
@@ -41,6 +51,14 @@ class Place(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.what} {self.name}"
+
+    def put(self, at: Path) -> None:
+        """Write it, with owner and mode. Raises OSError."""
+        if set(self.files) != {""}:
+            at.mkdir()
+            at.chmod(0o755)
+        for name, data in self.files.items():
+            _write_file(at / name if name else at, self.mount, data)
 
 
 def keep_apart(places: Sequence[Place]) -> None:
@@ -68,39 +86,63 @@ class Files:
         self._root = root
         self._what = what
         self._inside = PurePosixPath(inside)
-        self._deliveries: dict[str, Delivery] = {}  # namespace/name
+        self._deliveries: dict[str, dict[int, Delivery]] = {}  # by namespace/name, and version
 
     # What is here.
 
     def put(self, delivery: Delivery) -> None:
-        self._deliveries[delivery.id] = delivery
+        versions = self._deliveries.setdefault(f"{delivery.namespace}/{delivery.name}", {})
+        versions[delivery.version] = delivery
 
     def drop(self, id: str) -> None:
-        self._deliveries.pop(id, None)
+        """`id` as of a Delivery."""
+        name, _, version = id.partition("@")
+        versions = self._deliveries.get(name, {})
+        versions.pop(int(version or 0), None)
+        if not versions:
+            self._deliveries.pop(name, None)
 
     def replace(self, deliveries: Iterable[Delivery]) -> None:
-        self._deliveries = {delivery.id: delivery for delivery in deliveries}
+        self._deliveries = {}
+        for delivery in deliveries:
+            self.put(delivery)
 
-    def missing(self, namespace: str, mounts: Sequence[Mount]) -> str:
+    def find(self, scope: Scope, name: str, *, newest: bool = False) -> Delivery | None:
+        """The version that the revision names, or the `newest` that is here."""
+        versions = self._deliveries.get(f"{scope.namespace}/{name}")
+        if not versions:
+            return None
+        last = versions[max(versions)]
+        if newest or not last.version:
+            return last
+        return versions.get(scope.secrets.get(name, last.oldest))
+
+    def of(self, scope: Scope, mount: Mount) -> Delivery | None:
+        return self.find(scope, mount.name, newest=_swapped(mount))
+
+    def missing(self, scope: Scope, mounts: Sequence[Mount]) -> str:
         """The first thing that these mounts name and which is not here, in words."""
         for mount in mounts:
-            delivery = self._deliveries.get(f"{namespace}/{mount.name}")
-            name = f"{self._what} {namespace}/{mount.name}"
+            delivery = self.of(scope, mount)
+            name = f"{self._what} {scope.namespace}/{mount.name}"
             if delivery is None:
+                version = 0 if _swapped(mount) else scope.secrets.get(mount.name, 0)
+                if version:
+                    return f"version {version} of {name}, which does not exist any more"
                 return f"{name}, which does not exist"
             if mount.key and mount.key not in delivery.data:
                 keys = ", ".join(sorted(delivery.data))
                 return f"key {mount.key} of {name}, which has only: {keys}"
         return ""
 
-    def data(self, namespace: str, name: str) -> dict[str, bytes]:
-        """Its bytes; none where it is not here."""
-        delivery = self._deliveries.get(f"{namespace}/{name}")
+    def data(self, scope: Scope, name: str, *, newest: bool = False) -> dict[str, bytes]:
+        """Its bytes, as `find` finds it; none where it is not here."""
+        delivery = self.find(scope, name, newest=newest)
         return {} if delivery is None else delivery.data
 
     # What tasks see.
 
-    def places(self, namespace: str, mounts: Sequence[Mount]) -> list[Place]:
+    def places(self, scope: Scope, mounts: Sequence[Mount]) -> list[Place]:
         """Where each would be, and what. Raises Trouble."""
         return [
             Place(
@@ -108,7 +150,7 @@ class Files:
                 mount.name,
                 mount,
                 self.path(mount.target or mount.name, mount.name),
-                self._content(namespace, mount),
+                self._content(scope, mount),
             )
             for mount in mounts
         ]
@@ -123,12 +165,26 @@ class Files:
         path = base.joinpath(*parts)
         if why := forbidden(str(path)):
             raise Trouble(f"target {target!r} of {self._what} {name}: {why}")
+        if self._inside in path.parents and generations.reserved(
+            path.relative_to(self._inside).parts[0]
+        ):
+            raise Trouble(f"target {target!r} of {self._what} {name} begins with two dots")
         return path
+
+    def swap(self, task_uid: str, scope: Scope, mounts: Sequence[Mount]) -> None:
+        """Give a running container the newest versions of what it is to see change: all at once,
+        and nothing where it has them. Raises Trouble, OSError."""
+        places = self.places(scope, [mount for mount in mounts if _swapped(mount)])
+        generations.swap(self._directory(task_uid) / "tree", _contents(places))
+
+    def tidy(self, task_uid: str) -> bool:
+        """Remove what swaps have left; False: somebody still reads it. Raises OSError."""
+        return generations.tidy(self._directory(task_uid) / "tree")
 
     def write(
         self,
         task_uid: str,
-        namespace: str,
+        scope: Scope,
         mounts: Sequence[Mount],
         made: Sequence[Place] = (),
     ) -> list[BoundFile]:
@@ -138,7 +194,7 @@ class Files:
         """
         if not mounts and not made:
             return []
-        places = [*self.places(namespace, mounts), *made]
+        places = [*self.places(scope, mounts), *made]
         keep_apart(places)
         self.withdraw(task_uid)
         try:
@@ -155,7 +211,7 @@ class Files:
         elif directory.exists():
             for folder, _, names in os.walk(directory):
                 for name in names:
-                    _shred(Path(folder) / name)
+                    shred(Path(folder) / name)
             shutil.rmtree(directory)
 
     def holders(self) -> list[str]:
@@ -171,8 +227,8 @@ class Files:
             raise Trouble(f"{task_uid!r} is not a task's uid")
         return self._root / task_uid
 
-    def _content(self, namespace: str, mount: Mount) -> dict[str, bytes]:
-        data = self._deliveries[f"{namespace}/{mount.name}"].data
+    def _content(self, scope: Scope, mount: Mount) -> dict[str, bytes]:
+        data = self.data(scope, mount.name, newest=_swapped(mount))
         if mount.key:
             return {"": data[mount.key]}
         if len(data) == 1:
@@ -188,22 +244,43 @@ class Files:
         tree, single = directory / "tree", directory / "single"
         self._root.mkdir(parents=True, exist_ok=True)
         bound: list[BoundFile] = []
+        links: dict[Path, Place] = {}
         for number, place in enumerate(places):
             if self._inside in place.path.parents:
                 at = tree / place.path.relative_to(self._inside)
                 seen = BoundFile(str(tree), str(self._inside))
                 if seen not in bound:
                     bound.insert(0, seen)
+                if _swapped(place.mount):
+                    links[at] = place
+                    continue
+            elif _swapped(place.mount):
+                raise Trouble(
+                    f"{place} would be at {place.path}, where no new version can replace it;"
+                    f" give it a target under {self._inside}, or onChange: restart"
+                )
             else:
                 at = single / str(number)
                 bound.append(BoundFile(str(at), str(place.path)))
-            for name, data in place.files.items():
-                file = at / name if name else at
-                _open_directories(self._root, file.parent)
-                _write_file(file, place.mount, data)
-            if not place.files:
-                _open_directories(self._root, at)
+            _open_directories(self._root, at.parent)
+            place.put(at)
+        if links:
+            _open_directories(self._root, tree)
+            contents = _contents(links.values())
+            generations.swap(tree, contents)
+            for at, name in zip(links, contents, strict=True):
+                _open_directories(self._root, at.parent)
+                generations.link(tree, at, name)
         return bound
+
+
+def _swapped(mount: Owned) -> bool:
+    return isinstance(mount, SecretMount) and mount.swapped
+
+
+def _contents(places: Iterable[Place]) -> dict[str, Place]:
+    """By their names in a generation: a template's mounts are always in the same order."""
+    return {str(number): place for number, place in enumerate(places)}
 
 
 def _open_directories(root: Path, path: Path) -> None:
@@ -224,15 +301,3 @@ def _write_file(at: Path, mount: Owned, data: bytes) -> None:
         os.fchmod(descriptor, int(mount.mode, 8))
     finally:
         os.close(descriptor)
-
-
-def _shred(path: Path) -> None:
-    """Overwrite in place, so that nothing is left in freed pages, and remove."""
-    try:
-        size = path.lstat().st_size
-        if not path.is_symlink():
-            with path.open("r+b") as file:
-                file.write(bytes(size))
-        path.unlink()
-    except FileNotFoundError:
-        return

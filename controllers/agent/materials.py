@@ -12,7 +12,7 @@ from api.types.template import SecretFile, SecretVariable, TaskTemplate
 from controllers.agent.closed import Closed
 from controllers.agent.drivers.contract import BoundFile
 from controllers.agent.environment import Told
-from controllers.agent.files import Files, Place, Trouble, keep_apart
+from controllers.agent.files import Files, Place, Scope, Trouble, keep_apart
 from controllers.agent.memory import NotInMemory, mount
 from controllers.agent.rendering import Renderer
 
@@ -48,36 +48,36 @@ class Materials:
         for delivery in message.configs:
             self._configs.put(delivery)
 
-    def missing(self, namespace: str, template: TaskTemplate) -> str:
+    def missing(self, scope: Scope, template: TaskTemplate) -> str:
         """What a task of this template would wait for, in words; empty: all is here."""
-        return self._secrets.missing(namespace, needed(template)) or self._configs.missing(
-            namespace, template.configs
+        return self._secrets.missing(scope, needed(template)) or self._configs.missing(
+            scope, template.configs
         )
 
-    def login(self, namespace: str, template: TaskTemplate) -> bytes:
+    def login(self, scope: Scope, template: TaskTemplate) -> bytes:
         """A Docker configuration to pull its image with; empty: the node's. Raises Trouble."""
         name = template.image_credentials
         if not name:
             return b""
-        data = self._secrets.data(namespace, name)
+        data = self._secrets.data(scope, name, newest=True)
         found = next((data[key] for key in _LOGIN_KEYS if key in data), None)
         if found is None:
             raise Trouble(
-                f"secret {namespace}/{name} has no key {' or '.join(_LOGIN_KEYS)}, which"
+                f"secret {scope.namespace}/{name} has no key {' or '.join(_LOGIN_KEYS)}, which"
                 " imageCredentials needs: put the config.json that `docker login` writes there"
             )
         return found
 
-    def variables(self, namespace: str, template: TaskTemplate) -> dict[str, str]:
+    def variables(self, scope: Scope, template: TaskTemplate) -> dict[str, str]:
         """What the template wants of secrets in the environment. Raises Trouble."""
         return {
-            name: self._variable(namespace, name, wanted)
+            name: self._variable(scope, name, wanted)
             for name, wanted in template.secret_env.items()
         }
 
-    def _variable(self, namespace: str, name: str, wanted: SecretVariable) -> str:
-        data = self._secrets.data(namespace, wanted.secret)
-        what = f"variable {name} from secret {namespace}/{wanted.secret}"
+    def _variable(self, scope: Scope, name: str, wanted: SecretVariable) -> str:
+        data = self._secrets.data(scope, wanted.secret)
+        what = f"variable {name} from secret {scope.namespace}/{wanted.secret}"
         if not wanted.key and len(data) != 1:
             raise Trouble(f"{what}: it has several keys ({', '.join(sorted(data))}); name one")
         value = data[wanted.key] if wanted.key else next(iter(data.values()))
@@ -93,14 +93,14 @@ class Materials:
                 f"{what}: it is no UTF-8 text; deliver it as a file, under secrets"
             ) from None
 
-    async def made(self, told: Told, template: TaskTemplate) -> list[Place]:
+    async def made(self, scope: Scope, told: Told, template: TaskTemplate) -> list[Place]:
         """The task's files that are made from secrets, as they are to be now. Raises Trouble."""
-        return [await self._made(told, file) for file in template.secret_files]
+        return [await self._made(scope, told, file) for file in template.secret_files]
 
-    async def _made(self, told: Told, file: SecretFile) -> Place:
+    async def _made(self, scope: Scope, told: Told, file: SecretFile) -> Place:
         path = self._secrets.path(file.target, "file")
         secrets = {
-            mount.name: self._secrets.data(told.namespace, mount.name)
+            mount.name: self._secrets.data(scope, mount.name)
             for mount in needed(TaskTemplate(image="", secret_files=[file]))
         }
         try:
@@ -119,7 +119,7 @@ class Materials:
     def write(
         self,
         task_uid: str,
-        namespace: str,
+        scope: Scope,
         template: TaskTemplate,
         made: Sequence[Place] = (),
     ) -> list[BoundFile]:
@@ -128,21 +128,41 @@ class Materials:
             return []
         keep_apart(
             [
-                *self._secrets.places(namespace, template.secrets),
+                *self._secrets.places(scope, template.secrets),
                 *made,
-                *self._configs.places(namespace, template.configs),
+                *self._configs.places(scope, template.configs),
             ]
         )
         self._directory.mkdir(parents=True, exist_ok=True)
         self._directory.chmod(0o700)  # it may be there already, for other things
         if template.secrets or made:
             self._keep_in_memory(self._directory / "secrets")
-        secrets = self._secrets.write(task_uid, namespace, template.secrets, made)
+        secrets = self._secrets.write(task_uid, scope, template.secrets, made)
         try:
-            return [*secrets, *self._configs.write(task_uid, namespace, template.configs)]
+            return [*secrets, *self._configs.write(task_uid, scope, template.configs)]
         except BaseException:
             self._secrets.withdraw(task_uid)
             raise
+
+    def versions(self, scope: Scope, template: TaskTemplate) -> dict[str, int]:
+        """Of each secret that comes as files, the version that the task is to have now; the older
+        one, where its mounts differ."""
+        found: dict[str, int] = {}
+        for wanted in template.secrets:
+            delivery = self._secrets.of(scope, wanted)
+            if delivery is not None:
+                known = found.get(wanted.name, delivery.version)
+                found[wanted.name] = min(known, delivery.version)
+        return found
+
+    def swap(self, task_uid: str, scope: Scope, template: TaskTemplate) -> None:
+        """Bring the files that follow their secrets to the newest versions, all at once. Raises
+        Trouble, OSError."""
+        self._secrets.swap(task_uid, scope, template.secrets)
+
+    def tidy(self, task_uid: str) -> bool:
+        """Remove what a swap has left; False: somebody still reads it. Raises OSError."""
+        return self._secrets.tidy(task_uid)
 
     def _keep_in_memory(self, path: Path) -> None:
         """Looked at closely once, and again where something else is mounted there since: a node

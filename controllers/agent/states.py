@@ -209,4 +209,5 @@ def status_of(step: Step, sight: Sight, now: datetime) -> TaskStatus:
         finished_at=finished,
         container=seen,
         ports=ports,
+        secrets=old.secrets,
     )

@@ -26,11 +26,13 @@ from datetime import UTC, datetime
 import msgspec
 import structlog
 
+from api.rendering import followed_secrets
 from api.types.assignment import COMPLETE, Assignments, StatusReport
 from api.types.quantity import parse_duration
+from api.types.revision import RevisionSpec
 from api.types.task import TERMINAL, Task, TaskState, TaskStatus, forward
 from api.types.template import TaskTemplate
-from controllers.agent import leaving
+from controllers.agent import following, leaving
 from controllers.agent.checks import Checks
 from controllers.agent.drivers.contract import (
     Container,
@@ -44,7 +46,8 @@ from controllers.agent.drivers.contract import (
     Refused,
 )
 from controllers.agent.environment import informed, told
-from controllers.agent.files import Place, Trouble
+from controllers.agent.files import Place, Scope, Trouble
+from controllers.agent.following import Unfinished
 from controllers.agent.images import Images
 from controllers.agent.materials import Materials
 from controllers.agent.reporter import Reporter
@@ -54,6 +57,7 @@ log = structlog.get_logger("skep.agent")
 
 _FIRST_WAIT, _LAST_WAIT = 0.2, 5.0  # seconds between tries to reach the engine
 _RETRY_FIRST, _RETRY_LAST = 1.0, 30.0  # seconds between tries to stop or remove a container
+_PASSING = 2.0  # seconds that a version stays when it was replaced
 _GRACE = 10.0  # seconds, of containers that don't say theirs
 
 EngineListener = Callable[[EngineInfo | None, str], None]
@@ -64,7 +68,7 @@ class _Known:
 
     __slots__ = (
         "again", "container", "failure", "files", "gone", "pulling", "retry",
-        "retry_wait", "stale", "status", "task", "template", "uid", "worker",
+        "retry_wait", "secrets", "stale", "status", "task", "template", "uid", "worker",
     )  # fmt: skip
 
     def __init__(self, uid: str) -> None:
@@ -73,6 +77,7 @@ class _Known:
         self.gone = False  # deleted, or never ours
         self.status = TaskStatus()
         self.template: TaskTemplate | None = None
+        self.secrets: dict[str, int] = {}  # versions, as its revision says
         self.container: Container | None = None
         self.failure: Failure | None = None
         self.files = True  # it may have secrets' or configs' files: an earlier agent's
@@ -89,6 +94,11 @@ class _Known:
         if task is None or self.gone:
             return False
         return task.wanted and task.metadata.deletion_timestamp is None
+
+    @property
+    def scope(self) -> Scope:
+        task = self.task
+        return Scope("" if task is None else task.metadata.namespace, self.secrets)
 
 
 class Tasks:
@@ -109,7 +119,7 @@ class Tasks:
         self._on_engine = on_engine
         self._known: dict[str, _Known] = {}
         self._checks = Checks(driver, self._checked)
-        self._templates: dict[str, TaskTemplate] = {}  # namespace/revision
+        self._revisions: dict[str, RevisionSpec] = {}  # namespace/revision
         self._waiting: set[str] = set()  # uids of tasks that wait for something to be delivered
         self._complete = False  # a complete set of assignments has come
         self._listed = False  # the engine is there, and its containers are known
@@ -135,8 +145,19 @@ class Tasks:
             self._assigned(task, complete)
         if complete:
             self._sweep()
+            for known in self._known.values():  # what an agent that was killed has left
+                if known.template is not None and followed_secrets(known.template):
+                    self._tidy_soon(known)
         for uid in list(self._waiting):
             self._kick(self._known[uid])
+        if message.secrets and not complete:
+            self._follow({delivery.name for delivery in message.secrets})
+
+    def _follow(self, names: set[str]) -> None:
+        """Look at the tasks that may be given new versions of these secrets."""
+        for known in self._known.values():
+            if known.template is not None and names & followed_secrets(known.template):
+                self._kick(known)
 
     def _sweep(self) -> None:
         try:
@@ -146,15 +167,15 @@ class Tasks:
 
     def _take_revisions(self, message: Assignments, complete: bool) -> None:
         if complete:
-            self._templates.clear()
+            self._revisions.clear()
             self._images.clear()
         for id in message.removed_revisions:
-            self._templates.pop(id, None)
+            self._revisions.pop(id, None)
             self._images.forget(id)
         self._images.take(message.revisions)
         for revision in message.revisions:
             id = f"{revision.metadata.namespace}/{revision.metadata.name}"
-            self._templates[id] = revision.spec.template
+            self._revisions[id] = revision.spec
 
     def _removed(self, uid: str) -> None:
         known = self._known.get(uid)
@@ -176,9 +197,9 @@ class Tasks:
         elif complete or task.status.state is TaskState.ORPHANED:
             self._settle_views(known, task)
         known.task = task
-        template = self._templates.get(f"{task.metadata.namespace}/{task.spec.revision}")
-        if template is not None:
-            known.template = template
+        revision = self._revisions.get(f"{task.metadata.namespace}/{task.spec.revision}")
+        if revision is not None:
+            known.template, known.secrets = revision.template, revision.secrets
         self._kick(known)
 
     def _settle_views(self, known: _Known, task: Task) -> None:
@@ -296,6 +317,8 @@ class Tasks:
         except EngineDown as error:
             known.stale = True
             self._give_up(error)
+        except Unfinished as error:
+            self._retry_later(known, str(error))
         except DriverError as error:
             self._retry_later(known, f"it can't be stopped or removed: {error}")
         except OSError as error:
@@ -330,7 +353,7 @@ class Tasks:
             self._waiting.discard(known.uid)
         match step.do:
             case Do.NOTHING:
-                return False
+                return await self._renew(known)
             case Do.MAKE:
                 await self._make(known)
             case Do.START:
@@ -339,6 +362,37 @@ class Tasks:
                 ill = bool(status.error) or status.state in TERMINAL
                 await self._stop(known, sight.grace, leave=not ill)
         return True
+
+    async def _renew(self, known: _Known) -> bool:
+        """Give a container that runs the newest versions of the secrets that it follows. Raises
+        Unfinished, EngineDown, OSError."""
+        container, template, scope = known.container, known.template, known.scope
+        runs = container is not None and container.phase is Phase.RUNNING
+        if template is None or not runs or not known.wanted or known.failure is not None:
+            return False
+        names = following.changed(scope, template, known.status, self._materials)
+        if not names:
+            return False
+        versions = await following.follow(
+            known.uid, scope, template, names, self._driver, self._materials
+        )
+        known.status = following.with_versions(known.status, versions)
+        self._report(known)
+        self._tidy_soon(known)
+        return True
+
+    def _tidy_soon(self, known: _Known) -> None:
+        asyncio.get_running_loop().call_later(_PASSING, self._tidy, known)
+
+    def _tidy(self, known: _Known) -> None:
+        """After readers that were on their way have passed. What is still read is left for the next
+        time, and for the end."""
+        if not known.files:
+            return
+        try:
+            self._materials.tidy(known.uid)
+        except OSError as error:
+            log.warning("an old version can't be removed yet", task=known.uid, why=str(error))
 
     def _serve(self, known: _Known, status: TaskStatus) -> TaskStatus:
         """Give it traffic, or take it away, before that is said."""
@@ -377,14 +431,14 @@ class Tasks:
     def _waits_for(self, known: _Known) -> str:
         if known.task is None or known.template is None:
             return "its revision, which the manager has not sent"
-        return self._materials.missing(known.task.metadata.namespace, known.template)
+        return self._materials.missing(known.scope, known.template)
 
     async def _make(self, known: _Known) -> None:
         task, template = known.task, known.template
         if task is None or template is None:
             return
         try:
-            login = self._materials.login(task.metadata.namespace, template)
+            login = self._materials.login(known.scope, template)
             async with asyncio.timeout(None) as known.pulling:
                 image = await self._images.ensure(
                     f"{task.metadata.namespace}/{task.spec.revision}",
@@ -402,12 +456,15 @@ class Tasks:
         finally:
             known.pulling = None
         try:
-            made = await self._materials.made(told(template, task), template)
+            made = await self._materials.made(known.scope, told(template, task), template)
             if self._waits_for(known):
                 return  # taken away while the image came
             known.files = True
+            versions = self._materials.versions(known.scope, template)
             wanted = msgspec.structs.replace(template, image=image)
-            known.container = await self._driver.create(self._spec(task, wanted, made))
+            spec = self._spec(known, task, wanted, made)
+            known.status = msgspec.structs.replace(known.status, secrets=versions)
+            known.container = await self._driver.create(spec)
         except EngineDown:
             raise
         except (DriverError, Trouble) as error:
@@ -416,9 +473,11 @@ class Tasks:
             words = f"its secrets or configs can't be written: {error.strerror}: {error.filename}"
             known.failure = Failure(TaskState.FAILED, words)
 
-    def _spec(self, task: Task, template: TaskTemplate, made: Sequence[Place]) -> ContainerSpec:
+    def _spec(
+        self, known: _Known, task: Task, template: TaskTemplate, made: Sequence[Place]
+    ) -> ContainerSpec:
         metadata = task.metadata
-        variables = self._materials.variables(metadata.namespace, template)
+        variables = self._materials.variables(known.scope, template)
         return ContainerSpec(
             task_uid=metadata.uid,
             task_name=metadata.name,
@@ -427,8 +486,8 @@ class Tasks:
             slot=task.spec.slot,
             hostname=template.hostname or metadata.name,
             template=informed(self._materials.keep_closed(template), task, variables),
-            files=self._materials.write(metadata.uid, metadata.namespace, template, made),
-            login=self._materials.login(metadata.namespace, template),
+            files=self._materials.write(metadata.uid, known.scope, template, made),
+            login=self._materials.login(known.scope, template),
         )
 
     async def _start(self, known: _Known) -> None:

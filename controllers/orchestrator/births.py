@@ -7,7 +7,7 @@ lets one of them through. Its uid is random: the next task of that name is anoth
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 from api.types.meta import Metadata
@@ -56,7 +56,11 @@ def new_task(
 
 
 def new_revision(
-    service: Service, name: str, existing: Sequence[Revision], now: datetime
+    service: Service,
+    name: str,
+    existing: Sequence[Revision],
+    now: datetime,
+    secrets: Mapping[str, int],
 ) -> Revision:
     number = 1 + max((revision.spec.number for revision in existing), default=0)
     return Revision(
@@ -67,6 +71,9 @@ def new_revision(
             creation_timestamp=now,
         ),
         spec=RevisionSpec(
-            service=service.metadata.name, number=number, template=service.spec.template
+            service=service.metadata.name,
+            number=number,
+            template=service.spec.template,
+            secrets=dict(secrets),
         ),
     )

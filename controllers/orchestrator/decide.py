@@ -53,7 +53,7 @@ def decide(
         decision.status = status
         return decision
     if all(known.metadata.name != revision for known in revisions):
-        decision.revision = new_revision(service, revision, revisions, world.now)
+        decision.revision = new_revision(service, revision, revisions, world.now, world.secrets)
         number = decision.revision.spec.number
         if number > 1:  # the first is no news beside its tasks
             note = Note("Normal", "RevisionCreated", f"revision {number} ({revision})")
@@ -65,7 +65,7 @@ def decide(
     everywhere = service.spec.mode == "global"
     suitable, untouched = _places(world, requirements) if everywhere else (set(), set())
     total = len(suitable) if everywhere else service.spec.replicas
-    kept = {known.metadata.name for known in revisions}
+    kept = {known.metadata.name for known in revisions} - world.lost
     course = course_of(service, revision, kept, tasks, total, world, decision)
     if course.turned:
         decision.status = turned_status(service, course)

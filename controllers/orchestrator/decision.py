@@ -44,6 +44,8 @@ class World(msgspec.Struct, frozen=True):
     observed: Observed
     now: datetime
     waits_for: str = ""  # services that have to be there before it starts for the first time
+    secrets: Mapping[str, int] = {}  # what its wanted revision says of secrets' versions
+    lost: frozenset[str] = frozenset()  # revisions that no task can be made of any more
 
 
 class Decision(msgspec.Struct):

@@ -18,20 +18,23 @@ from datetime import datetime
 
 import msgspec
 
+from api.rendering import pinned_secrets
 from api.store import keys
 from api.store.batch import Writer
 from api.store.cache import DELETED, Cache, CacheEvent, Item
 from api.store.contract import ABSENT, Conflict, Store, StoreError, Write
 from api.types import codec
-from api.types.kinds import NODE, REVISION, SERVICE, TASK
+from api.types.kinds import NODE, REVISION, SECRET, SERVICE, TASK
 from api.types.node import Node
-from api.types.revision import Revision, revision_name
+from api.types.revision import Revision
+from api.types.secret import SecretStatus
 from api.types.service import TASKS_FINALIZER, Service, ServiceStatus
 from api.types.task import TERMINAL, Task, TaskState
 from controllers.orchestrator.census import refused_status
 from controllers.orchestrator.decide import cascade, decide
 from controllers.orchestrator.decision import Decision, Observed, World
 from controllers.orchestrator.dependencies import Other, waits_for
+from controllers.orchestrator.secrets import Wanted, lost, wanted
 from controllers.orchestrator.slots import made
 from controllers.placement.cluster import is_ready, offer
 from controllers.reconcile.barrier import settled
@@ -60,7 +63,7 @@ class ServiceController:
         self._observed = Observed()
         self._nodes: dict[str, Node] = {}
         self._status_written: dict[str, float] = {}  # loop's time
-        self._names: dict[str, tuple[int, str]] = {}  # revision names by service revision
+        self._names: dict[str, tuple[int, Wanted]] = {}  # of services without secrets
         self._awaited: dict[str, set[str]] = {}  # by service: those that wait for it to come up
         self._unsure: set[str] = set()  # keys whose last write may or may not have happened
         self._controller = Controller(
@@ -70,7 +73,7 @@ class ServiceController:
     async def run(self) -> None:
         await self._cache.synced()
         self._writer = Writer(self._store)
-        stop = self._cache.listen(self._heard, kinds={SERVICE, TASK, NODE})
+        stop = self._cache.listen(self._heard, kinds={SERVICE, TASK, NODE, SECRET})
         try:
             self._begin()
             await self._controller.run()
@@ -114,6 +117,10 @@ class ServiceController:
                     add(f"{event.item.namespace}/{event.item.name}")
             elif event.kind is NODE:
                 self._node_heard(event)
+            elif event.kind is SECRET:
+                id = f"{event.item.namespace}/{event.item.name}"
+                for user in self._cache.by(SERVICE, "secret", id):
+                    add(f"{user.namespace}/{user.name}")
 
     def _task_matters(self, event: CacheEvent) -> bool:
         """Whether a decision may differ for it; remembers when it was seen to end."""
@@ -213,14 +220,17 @@ class ServiceController:
         revisions: list[Revision] = [i.obj for i in self._cache.by(REVISION, "service", key)]
         if item is None:
             return cascade(tasks, revisions)
+        target, lost = self._wanted(key, item, revisions)
         world = World(
             nodes=self._nodes,
             observed=self._observed,
             now=self._clock(),
             waits_for="" if tasks or revisions else self._waits_for(key, item),
+            secrets=target.secrets,
+            lost=lost,
         )
         try:
-            return decide(item.obj, self._revision_name(key, item), tasks, revisions, world)
+            return decide(item.obj, target.name, tasks, revisions, world)
         except ValueError as error:
             raise GiveUp(
                 "InvalidSpec", f"{error}; correct it and apply the service again"
@@ -249,13 +259,22 @@ class ServiceController:
             for key in self._awaited.pop(f"{event.item.namespace}/{name}", ()):
                 self._controller.queue.add(key)
 
-    def _revision_name(self, key: str, item: Item) -> str:
+    def _wanted(
+        self, key: str, item: Item, revisions: Sequence[Revision]
+    ) -> tuple[Wanted, frozenset[str]]:
+        """What its tasks are to be of, and the revisions that none can be of any more."""
+
+        def find(name: str) -> SecretStatus | None:
+            there = self._cache.get(SECRET, item.namespace, name)
+            return None if there is None else there.obj.status
+
+        if pinned_secrets(item.obj.spec.template):
+            return wanted(item.obj, revisions, find), lost(revisions, find)
         known = self._names.get(key)
         if known is None or known[0] != item.revision:
-            service: Service = item.obj
-            known = (item.revision, revision_name(item.name, service.spec.template))
+            known = (item.revision, wanted(item.obj, revisions, find))
             self._names[key] = known
-        return known[1]
+        return known[1], lost(revisions, find)
 
     async def _carry_out(self, key: str, item: Item | None, decision: Decision) -> None:
         """All of the decision's writes; returns when the cache has seen them."""

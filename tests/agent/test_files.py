@@ -13,17 +13,22 @@ from hypothesis import strategies as st
 from api.types.assignment import COMPLETE, INCREMENT, Assignments, Delivery
 from api.types.template import ConfigMount, SecretMount, TaskTemplate
 from controllers.agent.drivers.contract import BoundFile
-from controllers.agent.files import Files, Trouble
+from controllers.agent.files import Files, Scope, Trouble
 from controllers.agent.materials import Materials
 from controllers.agent.memory import is_tmpfs, unmount
 
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="owners and mounts need root")
 UID = "0" * 32
+DEFAULT = Scope("default")
 
 
 def delivery(name: str, **data: str) -> Delivery:
-    content = {key: value.encode() for key, value in (data or {"value": f"of {name}"}).items()}
-    return Delivery(namespace="default", name=name, version=1, data=content)
+    return version(name, 1, **(data or {"value": f"of {name}"}))
+
+
+def version(name: str, number: int, **data: str) -> Delivery:
+    content = {key: value.encode() for key, value in data.items()}
+    return Delivery(namespace="default", name=name, version=number, data=content)
 
 
 @pytest.fixture
@@ -34,7 +39,7 @@ def files(tmp_path: Path) -> Files:
 
 
 def write(files: Files, *mounts: SecretMount) -> list[BoundFile]:
-    return files.write(UID, "default", mounts)
+    return files.write(UID, DEFAULT, mounts)
 
 
 def seen(bound: list[BoundFile]) -> dict[str, str]:
@@ -199,7 +204,7 @@ def test_a_link_that_was_planted_is_not_followed(files: Files, tmp_path: Path) -
 @pytest.mark.parametrize("uid", ["", ".", "..", "../x", "a/b", ".hidden"])
 def test_a_uid_that_is_none_is_refused(files: Files, uid: str) -> None:
     with pytest.raises(Trouble):
-        files.write(uid, "default", [SecretMount(name="one")])
+        files.write(uid, DEFAULT, [SecretMount(name="one")])
 
 
 def test_written_anew_where_an_earlier_agent_was_cut_off(files: Files, tmp_path: Path) -> None:
@@ -213,13 +218,13 @@ def test_written_anew_where_an_earlier_agent_was_cut_off(files: Files, tmp_path:
 def test_what_is_missing_is_named(files: Files) -> None:
     def missing(name: str, key: str = "") -> str:
         mounts = [SecretMount(name="one"), SecretMount(name=name, key=key)]
-        return files.missing("default", mounts)
+        return files.missing(DEFAULT, mounts)
 
     assert missing(name="many", key="user") == ""
     assert missing(name="late") == "secret default/late, which does not exist"
     words = "key token of secret default/many, which has only: password, user"
     assert missing(name="many", key="token") == words
-    files.drop("default/one")
+    files.drop("default/one@1")
     assert missing(name="two") == "secret default/one, which does not exist"
 
 
@@ -276,7 +281,7 @@ def test_secrets_are_in_memory_and_closed_to_all_but_root(
 ) -> None:
     (tmp_path / "node").mkdir(mode=0o755)  # others keep files there too
     try:
-        bound = materials.write(UID, "default", template("one", configs=("one",)))
+        bound = materials.write(UID, DEFAULT, template("one", configs=("one",)))
         assert seen(bound) == {"/run/secrets/one": "of one", "/run/configs/one": "a config"}
         assert is_tmpfs(tmp_path / "node/secrets")
         for path in ("node", "node/secrets"):
@@ -292,9 +297,9 @@ def test_secrets_never_go_to_a_disk_though_somebody_unmounts(
 ) -> None:
     place = tmp_path / "node/secrets"
     try:
-        materials.write(UID, "default", template("one"))
+        materials.write(UID, DEFAULT, template("one"))
         unmount(place)
-        bound = materials.write("1" * 32, "default", template("one"))
+        bound = materials.write("1" * 32, DEFAULT, template("one"))
         assert is_tmpfs(place)
         assert seen(bound) == {"/run/secrets/one": "of one"}
     finally:
@@ -305,7 +310,7 @@ def test_secrets_never_go_to_a_disk_though_somebody_unmounts(
 def test_each_task_has_its_own_and_loses_only_its_own(materials: Materials, tmp_path: Path) -> None:
     uids = ["1" * 32, "2" * 32, "3" * 32]
     try:
-        bound = [materials.write(uid, "default", template("one", configs=("one",))) for uid in uids]
+        bound = [materials.write(uid, DEFAULT, template("one", configs=("one",))) for uid in uids]
         materials.withdraw(uids[0])
         materials.withdraw(uids[0])
         assert seen(bound[0]) == {}
@@ -326,7 +331,7 @@ def test_trouble_with_a_config_takes_the_secrets_back(materials: Materials, tmp_
     (tmp_path / "node/configs").write_text("in the way")
     try:
         with pytest.raises(OSError, match="configs"):
-            materials.write(UID, "default", template("one", configs=("one",)))
+            materials.write(UID, DEFAULT, template("one", configs=("one",)))
         assert list((tmp_path / "node/secrets").iterdir()) == []
     finally:
         unmount(tmp_path / "node/secrets")
@@ -349,28 +354,28 @@ def test_what_is_wrong_is_said_before_anything_is_written(
         configs=[ConfigMount(name="one", target=target)],
     )
     with pytest.raises(Trouble, match=words):
-        materials.write(UID, "default", wrong)
+        materials.write(UID, DEFAULT, wrong)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_without_secrets_nothing_is_touched(materials: Materials, tmp_path: Path) -> None:
-    assert materials.write(UID, "default", template()) == []
+    assert materials.write(UID, DEFAULT, template()) == []
     materials.withdraw(UID)
     materials.sweep(set())
     assert list(tmp_path.iterdir()) == []
 
 
 def test_increments_bring_and_take_away(materials: Materials) -> None:
-    assert materials.missing("default", template("one", configs=("one",))) == ""
-    assert materials.missing("other", template("one"))
-    more = Assignments(type=INCREMENT, secrets=[delivery("two")], removed_configs=["default/one"])
+    assert materials.missing(DEFAULT, template("one", configs=("one",))) == ""
+    assert materials.missing(Scope("other"), template("one"))
+    more = Assignments(type=INCREMENT, secrets=[delivery("two")], removed_configs=["default/one@1"])
     materials.take(more, complete=False)
-    assert materials.missing("default", template("one", "two")) == ""
-    assert "config default/one" in materials.missing("default", template(configs=("one",)))
+    assert materials.missing(DEFAULT, template("one", "two")) == ""
+    assert "config default/one" in materials.missing(DEFAULT, template(configs=("one",)))
     swap = Assignments(
-        type=INCREMENT, removed_secrets=["default/one"], secrets=[delivery("one", value="new")]
+        type=INCREMENT, removed_secrets=["default/one@1"], secrets=[delivery("one", value="new")]
     )
     materials.take(swap, complete=False)
-    assert materials.missing("default", template("one")) == "", "taken away, then brought again"
+    assert materials.missing(DEFAULT, template("one")) == "", "taken away, then brought again"
     materials.take(Assignments(type=COMPLETE), complete=True)
-    assert materials.missing("default", template("two"))
+    assert materials.missing(DEFAULT, template("two"))

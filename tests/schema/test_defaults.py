@@ -25,7 +25,8 @@ def test_items_of_lists_get_theirs() -> None:
     filled = default(templated(ports=[{"target": 80}], secrets=[{"name": "a", "mode": "0400"}]))
     template = filled["spec"]["template"]
     assert template["ports"] == [{"target": 80, "published": 0, "protocol": "tcp", "mode": "host"}]
-    assert template["secrets"] == [{"name": "a", "mode": "0400", "uid": 0, "gid": 0}]
+    wanted = {"name": "a", "mode": "0400", "uid": 0, "gid": 0, "onChange": "restart"}
+    assert template["secrets"] == [wanted]
 
 
 def test_a_field_that_does_not_go_with_its_sibling_gets_none() -> None:

@@ -142,7 +142,7 @@ async def test_a_secret_stays_while_a_wanted_task_names_it(server: Running, admi
         status = TaskStatus(state=TaskState.FAILED)
         report = StatusReport(namespace="default", name="t2", uid="uid-t2", status=status)
         await agent.report("a", [report])
-        assert said(await anext(messages)) == {"removed_secrets": ["default/password"]}
+        assert said(await anext(messages)) == {"removed_secrets": ["default/password@1"]}
 
 
 async def test_a_login_is_on_the_node_while_a_task_names_it(server: Running, admin: Client) -> None:
@@ -156,7 +156,7 @@ async def test_a_login_is_on_the_node_while_a_task_names_it(server: Running, adm
         status = TaskStatus(state=TaskState.FAILED)
         report = StatusReport(namespace="default", name="t1", uid="uid-t1", status=status)
         await agent.report("a", [report])
-        assert said(await anext(messages))["removed_secrets"] == ["default/login"]
+        assert said(await anext(messages))["removed_secrets"] == ["default/login@1"]
 
 
 async def test_a_secret_that_comes_later_is_brought(server: Running, admin: Client) -> None:
@@ -170,23 +170,51 @@ async def test_a_secret_that_comes_later_is_brought(server: Running, admin: Clie
         assert "configs" in said(await anext(messages))
 
 
-async def test_a_secret_that_changes_is_brought_again(server: Running, admin: Client) -> None:
+async def test_who_follows_a_secret_is_brought_its_newest_version(
+    server: Running, admin: Client
+) -> None:
     await admin.create(secret(value="one"))
     await admin.create(config())
-    await server.put(revision(secrets=["password"], configs=["settings"]))
+    followed = revision(secrets=["password"], configs=["settings"])
+    followed.spec.template.secrets[0].on_change = "none"
+    await server.put(followed)
     await server.put(task("t1", node="a"))
     async with stream(server) as messages:
         first = await anext(messages)
         await admin.patch(SECRET, "default", "password", {"stringData": {"value": "two"}})
         second = await anext(messages)
-        assert said(second) == {"secrets": {"password": {"value": b"two"}}}
-        assert second.secrets[0].version != first.secrets[0].version
+        assert said(second) == {
+            "secrets": {"password": {"value": b"two"}},
+            "removed_secrets": ["default/password@1"],
+        }
+        assert (first.secrets[0].version, second.secrets[0].version) == (1, 2)
         await admin.patch(CONFIG, "default", "settings", {"data": {"app.conf": "x"}})
         third = await anext(messages)
         assert said(third) == {"configs": {"settings": {"app.conf": b"x"}}}
-        assert third.configs[0].version != first.configs[0].version
+        labels = {"metadata": {"labels": {"a": "b"}}}
+        await admin.patch(SECRET, "default", "password", labels)  # no news for a node
         await admin.delete(SECRET, "default", "password")
-        assert said(await anext(messages)) == {"removed_secrets": ["default/password"]}
+        assert said(await anext(messages)) == {"removed_secrets": ["default/password@2"]}
+
+
+async def test_a_task_keeps_the_version_of_its_revision(server: Running, admin: Client) -> None:
+    for value in ("1", "2", "3"):
+        await admin.apply([secret(value=value)])
+    old, new = revision("web-1", secrets=["password"]), revision("web-2", secrets=["password"])
+    new.spec.secrets = {"password": 3}  # `old` names none: it knew the first
+    await server.put(old)
+    await server.put(new)
+    await server.put(task("t1", node="a", revision="web-1"))
+    async with stream(server) as messages:
+        first = await anext(messages)
+        assert [(each.version, each.data) for each in first.secrets] == [(1, {"value": b"1"})]
+        await admin.apply([secret(value="4")])
+        await server.put(task("t2", node="a", revision="web-2"))
+        second = await anext(messages)
+        assert [(each.version, each.data) for each in second.secrets] == [(3, {"value": b"3"})]
+        assert second.removed_secrets == []
+        await server.put(task("t1", node="a", revision="web-1", state=TaskState.COMPLETE))
+        assert said(await anext(messages))["removed_secrets"] == ["default/password@1"]
 
 
 async def test_a_secret_made_anew_is_another(server: Running, admin: Client) -> None:
@@ -232,7 +260,7 @@ async def test_a_revision_that_comes_after_its_task_is_brought(
         await server.remove(REVISION, "default", "web-1")
         assert said(await anext(messages)) == {
             "removed_revisions": ["default/web-1"],
-            "removed_secrets": ["default/password"],
+            "removed_secrets": ["default/password@1"],
         }
 
 

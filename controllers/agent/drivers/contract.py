@@ -178,6 +178,10 @@ class Driver(Protocol):
         """The container's stop signal, at least `grace` seconds, then SIGKILL; returns when it is
         over. It goes on though the caller is gone. Not running: nothing happens."""
 
+    async def signal(self, task_uid: str, signal: str) -> None:
+        """Send a signal, by name or number, to its first process. Raises NotFound, Refused when
+        the container does not run or there is no such signal."""
+
     async def remove(self, task_uid: str) -> None:
         """Kill it if it runs, remove it with its anonymous volumes; gone already: nothing."""
 

@@ -217,6 +217,11 @@ class DockerDriver:
         )
         return await self._inspect(container_id)
 
+    async def signal(self, task_uid: str, signal: str) -> None:
+        container_id = await self._id(task_uid)
+        path = f"containers/{container_id}/kill"
+        await self._client.call("POST", path, params={"signal": signal})
+
     async def remove(self, task_uid: str) -> None:
         try:
             container_id = await self._id(task_uid)

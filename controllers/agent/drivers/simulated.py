@@ -120,6 +120,13 @@ class SimulatedDriver:
             container = self._get(task_uid)
         return self._seen(container)
 
+    async def signal(self, task_uid: str, signal: str) -> None:
+        self._check()
+        container = self._get(task_uid)
+        if not container.running:
+            raise Refused(f"container {container.id[:12]} is not running")
+        container.signals.append(signal)
+
     async def remove(self, task_uid: str) -> None:
         self._check()
         container = self._find(task_uid)

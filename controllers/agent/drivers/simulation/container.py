@@ -15,8 +15,8 @@ Printed = tuple[float, int, bytes]  # when, stream, line
 class Simulated:
     __slots__ = (
         "course", "earlier", "error", "exit_code", "finished", "health", "health_output", "id",
-        "life", "oom_killed", "owner", "phase", "ports", "serving", "silence", "spec", "started",
-        "starting", "waiters",
+        "life", "oom_killed", "owner", "phase", "ports", "serving", "signals", "silence", "spec",
+        "started", "starting", "waiters",
     )  # fmt: skip
 
     def __init__(
@@ -33,6 +33,7 @@ class Simulated:
         self.error = ""
         self.health = ""
         self.health_output = ""
+        self.signals: list[str] = []  # that it was sent, but for those to stop
         self.serving = False  # found by its service's name
         self.silence = ""  # why it doesn't answer checks over the network
         self.starting: asyncio.Future[DriverError | None] | None = None
