@@ -11,7 +11,7 @@ from api.ctl.manifests import Given, file_options, load, refused
 from api.ctl.resources import Target
 from api.ctl.session import Session, verb
 from api.ctl.waiting import WaitOptions, wait_options
-from api.types.kinds import BY_NAME
+from api.types.kinds import BY_NAME, SECRET
 
 if TYPE_CHECKING:
     from api.calls import ApplyResult, Calls
@@ -27,6 +27,12 @@ _GONE = "pruned"
     "--prune", is_flag=True, help="Delete what an earlier apply of --applyset made and is gone."
 )
 @click.option("--applyset", default="", metavar="NAME", help="The set that --prune keeps.")
+@click.option(
+    "--allow-plaintext",
+    is_flag=True,
+    envvar="SKEP_ALLOW_PLAINTEXT",
+    help="Don't warn of secrets in the clear in a git repository.",
+)
 @wait_options
 def command(
     session: Session,
@@ -34,6 +40,7 @@ def command(
     dry_run: bool,
     prune: bool,
     applyset: str,
+    allow_plaintext: bool,
     wait: WaitOptions,
 ) -> None:
     """Make the cluster as manifests say: all of it or, where anything is invalid, nothing.
@@ -55,6 +62,11 @@ def command(
             )
         session.output.note("there are no documents; nothing was written")
         return
+
+    if not allow_plaintext and any(obj.get("kind") == SECRET.name for obj in loaded.objects):
+        from api.ctl.plaintext import warn
+
+        warn(session.output, loaded.documents)
 
     async def work(client: Calls) -> ApplyResult:
         from api.rest import ApiError

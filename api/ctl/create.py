@@ -120,13 +120,13 @@ def secret(
     openssl rand -hex 32 | tr -d '\\n' | ctl create secret session --from-stdin key
     """
     sources = Sources(files, literals, env_files, stdin, prompts)
-    data = gather(sources, read_stdin=_read_stdin, ask=_ask)
+    data = gather(sources, read_stdin=read_stdin, ask=ask)
     if literals:
         session.output.warning(
             "a value given with --from-literal is in the shell's history and was in the process"
             " list; --prompt, --from-stdin and --from-file keep it out of both"
         )
-    _warn_of_newlines(session.output, data, [stdin] if stdin else [])
+    warn_of_newlines(session.output, data, [stdin] if stdin else [])
     document = _document(SECRET, name, session.namespace, labels)
     if kind:
         document["type"] = kind
@@ -154,7 +154,7 @@ def config(
     \b
     ctl create config nginx --from-file nginx.conf
     """
-    data = gather(Sources(files, literals, env_files, stdin), read_stdin=_read_stdin, ask=_ask)
+    data = gather(Sources(files, literals, env_files, stdin), read_stdin=read_stdin, ask=ask)
     plain, binary = texts(data)
     document = _document(CONFIG, name, session.namespace, labels)
     if plain:
@@ -259,13 +259,15 @@ async def _replace(client: Client, kind: Kind, document: Document, dry_run: bool
     return before != after or labels != live["metadata"].get("labels", {})
 
 
-def _read_stdin() -> bytes:
+def read_stdin() -> bytes:
+    """A value, byte for byte."""
     if sys.stdin.isatty():
         sys.stderr.write("reading the value from the terminal; end it with Ctrl-D\n")
     return sys.stdin.buffer.read()
 
 
-def _ask(key: str) -> str:
+def ask(key: str) -> str:
+    """A value, typed twice at the terminal. Raises CtlError where there is none."""
     if not sys.stdin.isatty():
         raise CtlError(
             f"there is no terminal to ask for {key} at", "pipe the value in with --from-stdin"
@@ -274,7 +276,7 @@ def _ask(key: str) -> str:
     return value
 
 
-def _warn_of_newlines(output: Output, data: dict[str, bytes], keys: list[str]) -> None:
+def warn_of_newlines(output: Output, data: dict[str, bytes], keys: list[str]) -> None:
     """`echo secret | …` adds a newline that nobody sees and that makes passwords wrong."""
     for key in keys:
         value = data[key]

@@ -24,6 +24,7 @@ _SECTIONS: dict[str, tuple[str, ...]] = {
     "Declare": ("apply", "diff", "delete", "create", "edit", "label", "annotate"),
     "See": ("status", "get", "describe", "events", "logs"),
     "Set up": ("init", "join", "token", "ca", "user"),
+    "Keep in git": ("seal",),
     "Act": ("scale", "restart", "rollout", "job", "exec", "wait", "node"),
     "Know": ("explain", "context", "completion", "version"),
 }
@@ -39,6 +40,7 @@ _ENVIRONMENT = "\b\nEnvironment:\n" + "\n".join(
         "  SKEP_CONFIG   the contexts' file (default ~/.config/skep/config.yaml)",
         "  SKEP_CONTEXT  the context to use, where --context is not given",
         "  NO_COLOR      no colours",
+        "  SKEP_ALLOW_PLAINTEXT=1  as `ctl apply --allow-plaintext`",
         "  EDITOR        for `ctl edit`",
         "  SKEP_DEBUG=1  tracebacks, for a report of a bug in ctl",
     )

@@ -41,8 +41,7 @@ def gather(
     found: dict[str, bytes] = {}
 
     def add(key: str, value: bytes) -> None:
-        if not _KEY.match(key) or key in (".", ".."):
-            raise Usage(f"{key!r} is not a key", "write letters, digits, - _ and . only")
+        require_key(key)
         if key in found:
             raise Usage(f"the key {key!r} is given twice")
         found[key] = value
@@ -66,6 +65,12 @@ def gather(
     if not found:
         raise Usage("there is nothing in it", "give --from-file, --from-stdin, --prompt or another")
     return found
+
+
+def require_key(key: str) -> None:
+    """Raises Usage."""
+    if not _KEY.match(key) or key in (".", ".."):
+        raise Usage(f"{key!r} is not a key", "write letters, digits, - _ and . only")
 
 
 def _files(word: str) -> list[tuple[str, bytes]]:

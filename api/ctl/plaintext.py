@@ -1,0 +1,87 @@
+"""A warning where secrets in the clear lie in a git repository: what is committed stays in it.
+
+Never an error, and bounded: it looks upwards for `.git`, and asks git once a repository which files
+are ignored. Where git doesn't answer, what it would have ignored is warned of, too.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from api.ctl.output import Output
+    from api.manifest import Document
+
+_DEEPEST = 64  # directories
+_SECONDS = 2.0  # for git, which answers in milliseconds
+
+
+def warn(output: Output, documents: Iterable[Document]) -> None:
+    """Say of each file what is in the clear in it, and what to do."""
+    names: dict[Path, list[str]] = {}
+    for document in documents:
+        if _in_the_clear(document) and (path := Path(document.source)).is_file():
+            names.setdefault(path, []).append(document.label)
+    for path in _in_git(list(names)):
+        labels = ", ".join(names[path])
+        are = "is" if len(names[path]) == 1 else "are"
+        output.warning(
+            f"{path}: {labels} {are} in the clear in a git repository, which keeps what is"
+            f" committed; seal it: ctl seal -f {path} --in-place (--allow-plaintext: no such"
+            " warning)"
+        )
+
+
+def _in_the_clear(document: Document) -> bool:
+    obj = document.object
+    given = obj.get("data") or obj.get("stringData")
+    return obj.get("kind") == "Secret" and bool(given)
+
+
+def _in_git(paths: Sequence[Path]) -> list[Path]:
+    """Those below a repository that it does not ignore."""
+    found: dict[Path, list[Path]] = {}
+    for path in paths:
+        if (root := _repository(path)) is not None:
+            found.setdefault(root, []).append(path)
+    warned = set()
+    for root, inside in found.items():
+        ignored = _ignored(root, inside)
+        warned |= {path for path in inside if os.fspath(path.absolute()) not in ignored}
+    return [path for path in paths if path in warned]
+
+
+def _repository(path: Path) -> Path | None:
+    for directory in [*path.absolute().parents][:_DEEPEST]:
+        try:
+            if (directory / ".git").exists():
+                return directory
+        except OSError:
+            return None
+    return None
+
+
+def _ignored(root: Path, paths: Sequence[Path]) -> set[str]:
+    git = shutil.which("git")
+    if git is None:
+        return set()
+    given = [os.fspath(path.absolute()) for path in paths]
+    # A repository may come from anybody: it must not name a program for git to run.
+    command = [git, "-C", os.fspath(root), "-c", "core.fsmonitor=false", "check-ignore", "-z"]
+    try:
+        done = subprocess.run(  # noqa: S603 — a fixed command; names come by its stdin
+            [*command, "--stdin"],
+            input="\0".join(given) + "\0",
+            capture_output=True,
+            text=True,
+            timeout=_SECONDS,
+            check=False,
+        )
+    except (OSError, subprocess.SubprocessError, UnicodeError):
+        return set()
+    return {name for name in done.stdout.split("\0") if name}
