@@ -22,7 +22,15 @@ from typing import Any
 import click
 import uvloop
 
-from controllers.settings import HOME, AgentSettings, ManagerSettings, address, duration, labels
+from controllers.settings import (
+    HOME,
+    AgentSettings,
+    ManagerSettings,
+    address,
+    duration,
+    labels,
+    resources,
+)
 
 # Young objects are mostly messages that die at once, old ones the cache that stays: look less
 # often than CPython's default of 700 new objects does.
@@ -150,6 +158,12 @@ def manager(
     help="The engine's socket.",
 )
 @click.option("--label", multiple=True, help="key=value, set when the node first registers.")
+@click.option(
+    "--resource",
+    multiple=True,
+    help="What tasks may reserve here besides CPUs and memory: gpu=2, gpu=GPU-1,GPU-2 or"
+    " modem=/dev/ttyUSB0; the engine's node-generic-resources are known without.",
+)
 def agent(
     data_dir: Path,
     run_dir: Path,
@@ -159,6 +173,7 @@ def agent(
     driver: str,
     docker_host: str,
     label: tuple[str, ...],
+    resource: tuple[str, ...],
 ) -> None:
     """Run the containers that managers assign to this node.
 
@@ -176,6 +191,7 @@ def agent(
         driver=driver,
         docker_host=docker_host,
         labels=labels(label),
+        resources=resources(resource),
     )
     _run(lambda stop: serve_node(settings, stop))
 

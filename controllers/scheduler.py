@@ -31,6 +31,7 @@ from api.store.cache import DELETED, Cache, CacheEvent
 from api.store.contract import Conflict, Store, StoreError, Write
 from api.types import codec
 from api.types.kinds import NODE, REVISION, SERVICE, TASK
+from api.types.node import Node
 from api.types.revision import Revision
 from api.types.service import Service
 from api.types.task import TERMINAL, Task, TaskState, TaskStatus
@@ -126,8 +127,9 @@ class Scheduler:
                 if event.type == DELETED:
                     self._cluster.drop_node(event.item.name)
                     changed = True
-                else:
-                    changed |= self._cluster.put_node(event.item.obj)
+                elif self._cluster.put_node(event.item.obj):
+                    changed = True
+                    self._tell_short(event.item.obj)
             elif event.kind is SERVICE:
                 changed |= event.old is None or event.old.obj.spec != event.item.obj.spec
             elif event.type == DELETED:
@@ -161,14 +163,17 @@ class Scheduler:
             self._leave(key, task)
         if state not in TERMINAL:
             if task.spec.node and state is not TaskState.NEW:
-                uid = task.metadata.uid
-                if self._cluster.holds(uid) != task.spec.node:
-                    group = _group_key(task)
-                    self._cluster.hold(uid, task.spec.node, group[0], self._demand(group[1]))
+                self._hold(task)
             return False
         if state in _FAILURES:
             self._remember_failure(task, before)
         return self._cluster.release(task.metadata.uid)
+
+    def _hold(self, task: Task) -> None:
+        uid, given = task.metadata.uid, task.spec.generic or {}
+        if self._cluster.holds(uid) != task.spec.node or self._cluster.given(uid) != given:
+            service, revision = _group_key(task)
+            self._cluster.hold(uid, task.spec.node, service, self._demand(revision), given)
 
     def _remember_failure(self, task: Task, before: Task | None) -> None:
         if before is not None:
@@ -319,11 +324,12 @@ class Scheduler:
         )
 
     def _assign(self, task: Task, node: str, group: Group, now: datetime) -> tuple[Task, Write]:
-        self._cluster.hold(task.metadata.uid, node, group.service, group.demand)
+        given = dict(self._cluster.choose(node, group.demand))
+        self._cluster.hold(task.metadata.uid, node, group.service, group.demand, given)
         return task, _write_of(
             msgspec.structs.replace(
                 task,
-                spec=msgspec.structs.replace(task.spec, node=node),
+                spec=msgspec.structs.replace(task.spec, node=node, generic=given or None),
                 status=TaskStatus(state=_ASSIGNED, since=now),
             )
         )
@@ -349,6 +355,14 @@ class Scheduler:
         if item is not None:
             service: Service = item.obj
             self._recorder.note(service, "Warning", "NoNode", why, component=self.name)
+
+    def _tell_short(self, node: Node) -> None:
+        """Where tasks have of its generic resources what it has no more."""
+        info = self._cluster.get(node.metadata.name)
+        words = [] if info is None else [stock.short(kind) for kind, stock in info.stocks.items()]
+        if any(words):
+            why = f"tasks there keep until they end: {'; '.join(filter(None, words))}"
+            self._recorder.note(node, "Warning", "ResourceGone", why, component=self.name)
 
     async def _write(self, writes: list[tuple[Task, Write]], slots: asyncio.Semaphore) -> None:
         try:

@@ -10,6 +10,9 @@ from pathlib import Path
 import click
 import msgspec
 
+from api.types import generic
+from api.types.generic import Amount
+
 HOME = Path("/var/lib/skep")  # where managers and agents keep their data if nobody says otherwise
 
 
@@ -52,6 +55,7 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True):
     driver: str
     docker_host: str
     labels: dict[str, str]
+    resources: dict[str, Amount]  # generic ones; they stand in place of the engine's of that kind
 
 
 def own_address() -> str:
@@ -91,3 +95,11 @@ def labels(texts: Iterable[str]) -> dict[str, str]:
             raise click.UsageError(f"{text!r} is not a label; write it like zone=east")
         found[key] = value
     return found
+
+
+def resources(texts: Iterable[str]) -> dict[str, Amount]:
+    """`gpu=2` or `gpu=GPU-1,GPU-2`. Raises UsageError."""
+    try:
+        return generic.parse(texts)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None

@@ -14,6 +14,7 @@ import click
 
 from api.ctl import lastwords
 from api.ctl.formats import to_yaml
+from api.ctl.generic import Held
 from api.ctl.output import Output
 from api.ctl.present import KindTable
 from api.ctl.resources import Target, targets
@@ -33,6 +34,7 @@ from api.types.columns import (
     size,
     text,
 )
+from api.types.generic import shown
 from api.types.kinds import EVENT, NODE, REVISION, SERVICE, TASK, Kind
 
 if TYPE_CHECKING:
@@ -134,7 +136,7 @@ def _described(
 ) -> Iterator[str]:
     now = datetime.now(UTC)
     yield from _head(kind, obj, now)
-    yield from _particulars(output, kind, obj, now, revision)
+    yield from _particulars(output, kind, obj, now, revision, tasks)
     yield from _conditions(output, obj, now)
     if kind is SERVICE and is_job(obj):
         yield ""
@@ -180,7 +182,12 @@ def _head(kind: Kind, obj: Document, now: datetime) -> Iterator[str]:
 
 
 def _particulars(
-    output: Output, kind: Kind, obj: Document, now: datetime, revision: Document
+    output: Output,
+    kind: Kind,
+    obj: Document,
+    now: datetime,
+    revision: Document,
+    tasks: Sequence[Document],
 ) -> Iterator[str]:
     """What each kind has of its own."""
     if kind is SERVICE:
@@ -188,7 +195,7 @@ def _particulars(
     elif kind is TASK:
         yield from _task(output, obj, now)
     elif kind is NODE:
-        yield from _node(output, obj)
+        yield from _node(output, obj, tasks)
     elif kind.name == "Secret":
         yield from _secret(obj)
     else:
@@ -242,6 +249,8 @@ def _task(output: Output, obj: Document, now: datetime) -> Iterator[str]:
     if slot := field(obj, "spec", "slot"):
         yield _line("Slot", slot)
     yield _line("Node", text(obj, "spec", "node"))
+    for number, (name, amount) in enumerate(sorted((obj["spec"].get("generic") or {}).items())):
+        yield _line("" if number else "Resources", shown(name, amount))
     yield _line("Desired", text(obj, "spec", "desiredState", default="Running"))
     yield f"{'State:':<{_LABEL_WIDTH}} {output.state(state)}{since}"
     for label, key in (("Message", "message"), ("Error", "error")):
@@ -272,7 +281,7 @@ def _container(container: Mapping[str, Any]) -> Iterator[str]:
         yield _line("" if number else "Failed checks", " ".join(words.split()))
 
 
-def _node(output: Output, obj: Document) -> Iterator[str]:
+def _node(output: Output, obj: Document, tasks: Sequence[Document]) -> Iterator[str]:
     status = obj.get("status") or {}
     yield f"{'Status:':<{_LABEL_WIDTH}} {output.state(node_status(obj))}"
     yield _line("Availability", text(obj, "spec", "availability", default="active"))
@@ -285,6 +294,8 @@ def _node(output: Output, obj: Document) -> Iterator[str]:
     resources = status.get("resources") or {}
     yield _line("CPUs", f"{resources.get('cpus') or 0:g}")
     yield _line("Memory", size(resources.get("memory") or 0))
+    for number, words in enumerate(Held(tasks).lines(obj)):
+        yield _line("" if number else "Resources", words)
     engine = status.get("engine") or {}
     state = "ready" if engine.get("ready") else f"not ready: {engine.get('message') or 'unknown'}"
     yield _line("Engine", f"{engine.get('driver', '?')} {engine.get('version', '')}, {state}")

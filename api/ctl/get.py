@@ -18,6 +18,7 @@ import click
 from api.ctl import formats, jsonpath
 from api.ctl.errors import NotFound, Usage
 from api.ctl.formats import Format
+from api.ctl.generic import Held, held
 from api.ctl.output import Output
 from api.ctl.present import CustomTable, KindTable
 from api.ctl.resources import Target, targets
@@ -25,7 +26,7 @@ from api.ctl.session import Session, verb
 from api.ctl.suggestions import kinds_then_names
 from api.ctl.table import Table
 from api.types.columns import last_seen
-from api.types.kinds import EVENT, Kind
+from api.types.kinds import EVENT, NODE, Kind
 
 if TYPE_CHECKING:
     from api.calls import Calls
@@ -151,6 +152,7 @@ class Found:
         self.by_kind: dict[Kind, list[Document]] = {}
         self.revisions: dict[Kind, str] = {}
         self.missing: list[NotFound] = []
+        self.held: Held | None = None  # of nodes' generic resources, where it is shown
 
     @property
     def objects(self) -> list[Document]:
@@ -168,7 +170,9 @@ def get(session: Session, request: Request) -> None:
 async def _show(session: Session, client: Calls, request: Request) -> tuple[Found, View]:
     """What is there, printed. Raises NotFound."""
     found = await fetch(client, request)
-    view = View(session.output, request, list(found.by_kind))
+    if request.format.name == "wide" and not request.watch:
+        found.held = await held(client, found.by_kind.get(NODE, []))
+    view = View(session.output, request, list(found.by_kind), found.held)
     if not request.watch_only:
         view.show(found)
     for error in found.missing[:-1]:
@@ -255,8 +259,11 @@ def _natural(name: str) -> list[tuple[int, int, str]]:
 class View:
     """Prints what was found, then each change, in the format asked for."""
 
-    def __init__(self, output: Output, request: Request, kinds: Sequence[Kind]) -> None:
+    def __init__(
+        self, output: Output, request: Request, kinds: Sequence[Kind], held: Held | None = None
+    ) -> None:
         self._output = output
+        self._held = held
         self._request = request
         self._several = len(kinds) > 1
         self._tables = {kind: self._table(kind) for kind in kinds}
@@ -271,6 +278,7 @@ class View:
             wide=self._request.format.name == "wide",
             namespaces=not self._request.namespace,
             prefix=self._several,
+            instead={"RESOURCES": self._held.cell} if self._held is not None else None,
         )
 
     def show(self, found: Found) -> None:

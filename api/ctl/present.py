@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -27,8 +27,14 @@ class KindTable:
         namespaces: bool = False,
         prefix: bool = False,
         without: frozenset[str] = frozenset(),
+        instead: Mapping[str, Callable[[Document], str]] | None = None,
     ) -> None:
-        self._columns = [c for c in columns(kind.name, wide=wide) if c.name not in without]
+        """`instead` of what columns show by themselves: cells of who knows more than the object."""
+        self._columns = [
+            c._replace(cell=_known(instead[c.name])) if instead and c.name in instead else c
+            for c in columns(kind.name, wide=wide)
+            if c.name not in without
+        ]
         self._namespaces = namespaces and kind.namespaced
         # Where several kinds are shown, names say their kind, so that they can be copied.
         self._prefix = f"{kind.name.lower()}/" if prefix else ""
@@ -51,6 +57,10 @@ class KindTable:
         if self._namespaces:
             row.insert(0, obj.get("metadata", {}).get("namespace", ""))
         return row
+
+
+def _known(cell: Callable[[Document], str]) -> Callable[[Any, datetime], str]:
+    return lambda obj, _: cell(obj)
 
 
 class CustomTable:

@@ -139,6 +139,7 @@ def _template(template: dict[str, Any], path: Path) -> Iterator[Problem]:
         yield from _mount(mount, (*path, "mounts", index))
     yield from _ports(template, (*path, "ports"))
     yield from _resources(_block(template, "resources"), (*path, "resources"))
+    yield from _devices(template, path)
     yield from _healthcheck(_block(template, "healthcheck"), (*path, "healthcheck"))
     if "readiness" in template:
         yield from _readiness(template["readiness"], (*path, "readiness"))
@@ -280,6 +281,59 @@ def _resources(resources: dict[str, Any], path: Path) -> Iterator[Problem]:
             message = f"reserves {reserved[name]}, which is more than the limit of {limits[name]}"
             hint = "raise resources.limits or reserve less"
             yield Problem((*path, "reservations", name), message, hint)
+
+
+def _generic(template: dict[str, Any]) -> dict[str, Any]:
+    return _block(_block(_block(template, "resources"), "reservations"), "generic")
+
+
+def _devices(template: dict[str, Any], path: Path) -> Iterator[Problem]:
+    """Each a path of the node, or a generic resource that is reserved."""
+    reserved = _generic(template)
+    yield from _alike(reserved, (*path, "resources", "reservations", "generic"))
+    handed: set[str] = set()
+    for index, device in _items(template, "devices"):
+        place = (*path, "devices", index)
+        kind = device.get("resource")
+        if not kind:
+            yield from _device_path(device, place)
+            continue
+        if device.get("source"):
+            message = "a device is at a path, or of a resource"
+            hint = "keep one of source and resource"
+            yield Problem((*place, "source"), message, hint, Code.FORBIDDEN)
+        if not isinstance(kind, str):
+            continue
+        if kind not in reserved:
+            message = f"{quoted(kind)} is not reserved"
+            hint = f"add resources.reservations.generic: {{{kind}: 1}}"
+            yield Problem((*place, "resource"), message, hint)
+        elif device.get("target") and _positive(reserved[kind]) and reserved[kind] > 1:
+            message = f"{reserved[kind]} of {quoted(kind)} can't all be at one place"
+            yield Problem((*place, "target"), message, "leave it out: each stays where it is")
+        if kind in handed:
+            message = f"{quoted(kind)} is there already"
+            yield Problem((*place, "resource"), message, "name it once", Code.DUPLICATE)
+        handed.add(kind)
+
+
+def _alike(reserved: dict[str, Any], path: Path) -> Iterator[Problem]:
+    kinds: dict[str, str] = {}
+    for kind in filter(lambda kind: isinstance(kind, str), reserved):
+        other = kinds.setdefault(kind.upper(), kind)
+        if other != kind:
+            message = f"{quoted(kind)} and {quoted(other)} would be one environment variable"
+            yield Problem((*path, kind), message, "write both alike", Code.DUPLICATE)
+
+
+def _device_path(device: dict[str, Any], place: Path) -> Iterator[Problem]:
+    if not device.get("source"):
+        hint = "give source, a path on the node, or resource, what resources.reservations names"
+        yield Problem((*place, "source"), "a device is needed", hint, Code.REQUIRED)
+    for field in ("driver", "capabilities"):
+        if device.get(field):
+            message = "goes only with a resource"
+            yield Problem((*place, field), message, "remove it, or use resource", Code.FORBIDDEN)
 
 
 def _readiness(check: object, path: Path) -> Iterator[Problem]:

@@ -48,7 +48,9 @@ def reaching(template: Document) -> Iterator[str]:
     if template.get("privileged"):
         yield "privileged"
     for device in template.get("devices") or ():
-        yield f"device {device['source']}"
+        # Those of a generic resource were given out by whoever started the node's agent.
+        if source := device.get("source"):
+            yield f"device {source}"
     security = template.get("security") or {}
     for field in ("seccomp", "appArmor"):
         if security.get(field) == "unconfined":

@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
+from api.types.generic import count
+
 Document = Mapping[str, Any]
 
 NONE: Final = "<none>"
@@ -219,6 +221,12 @@ def _node_cpus(obj: Document, now: datetime) -> str:
     return f"{cpus:g}" if cpus else UNKNOWN
 
 
+def _node_generic(obj: Document, now: datetime) -> str:
+    """What there is; what of it is used only `ctl` says, as that takes all tasks."""
+    offered = field(obj, "status", "resources", "generic") or {}
+    return ", ".join(f"{kind} {count(offered[kind])}" for kind in sorted(offered)) or NONE
+
+
 def _node_engine(obj: Document, now: datetime) -> str:
     driver = text(obj, "status", "engine", "driver", default="")
     version = text(obj, "status", "engine", "version", default="")
@@ -315,6 +323,12 @@ COLUMNS: Final[Mapping[str, tuple[Column, ...]]] = {
         Column("ENGINE", _node_engine, description="The container engine and its version."),
         _AGE,
         Column("ADDRESS", lambda obj, now: text(obj, "status", "address"), wide=True),
+        Column(
+            "RESOURCES",
+            _node_generic,
+            wide=True,
+            description="Generic ones, such as GPUs; where two numbers are given, used and all.",
+        ),
         Column("PLATFORM", _node_platform, wide=True),
         Column("KERNEL", lambda obj, now: text(obj, "status", "kernel"), wide=True),
         Column("AGENT", lambda obj, now: text(obj, "status", "agentVersion"), wide=True),

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import msgspec
 
+from api.types.generic import Amount
 from api.types.meta import Condition, Object, Struct
 
 
@@ -18,6 +19,7 @@ class NodeSpec(Struct, kw_only=True):
 class NodeResources(Struct, kw_only=True):
     cpus: float = 0.0  # cores
     memory: int = 0  # bytes
+    generic: dict[str, Amount] = {}  # kind → names, or how many
 
 
 class Engine(Struct, kw_only=True):

@@ -12,6 +12,7 @@ from typing import ClassVar
 
 import msgspec
 
+from api.types.generic import Amount
 from api.types.meta import Object, Struct
 
 
@@ -53,6 +54,7 @@ class TaskSpec(Struct, kw_only=True):
     restarts: int = 0  # how often its slot was restarted before it, with this revision
     failures: int = 0  # how many tasks in a row ended too soon before it, with this revision
     run: int = 0  # of a job: which of its runs it belongs to, 1, 2, 3 …
+    generic: dict[str, Amount] | None = None  # what of its node's it was given, with `node`
 
 
 class PublishedPort(Struct, kw_only=True):

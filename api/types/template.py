@@ -81,6 +81,7 @@ class Mount(Struct, kw_only=True):
 class Reservations(Struct, kw_only=True):
     cpus: str | float | int = 0
     memory: str | int = 0
+    generic: dict[str, int] = {}  # kind → how many: gpu: 2
 
 
 class Limits(Struct, kw_only=True):
@@ -142,9 +143,14 @@ class Capabilities(Struct, kw_only=True):
 
 
 class Device(Struct, kw_only=True):
-    source: str  # on the node
+    """One path of the node's, or those of a generic resource that the task was given."""
+
+    source: str = ""  # on the node
+    resource: str = ""  # a kind that the task reserves
     target: str = ""  # in the container; empty: as on the node
     permissions: str = "rwm"
+    driver: str = ""  # of the engine, for names that are no paths; empty: who has the capabilities
+    capabilities: list[str] = []  # of that driver; empty: gpu
 
 
 class Security(Struct, kw_only=True):

@@ -8,11 +8,14 @@ from __future__ import annotations
 import asyncio
 import functools
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
+import msgspec
+
 from api.types.assignment import STREAM, Assignments, StatusReport, StatusResult
+from api.types.generic import Amount
 from api.types.join import Sign
 from api.types.node import Engine, NodeStatus
 from controllers.agent.drivers.contract import Driver, EngineInfo
@@ -27,8 +30,9 @@ from controllers.agent.tasks import Tasks
 
 class Agent:
     """`run_dir`: where secrets are mounted, in memory; `labels` are the node's when it is new;
-    `heard` is told what managers answer to heartbeats; `closed`: directories of the node that no
-    container is shown, beside `run_dir`."""
+    `resources` are generic ones, and stand in place of the engine's of the same kind; `heard` is
+    told what managers answer to heartbeats; `closed`: directories of the node that no container is
+    shown, beside `run_dir`."""
 
     def __init__(
         self,
@@ -38,6 +42,7 @@ class Agent:
         run_dir: Path,
         *,
         labels: dict[str, str] | None = None,
+        resources: Mapping[str, Amount] | None = None,
         heard: Callable[[Sign], None] = lambda _: None,
         closed: Sequence[Path] = (),
     ) -> None:
@@ -45,6 +50,7 @@ class Agent:
             return await client.report(node, reports)
 
         self._driver = driver
+        self._resources = resources or {}
         self._reporter = Reporter(send)
         self._session = Session(client, node, labels or {}, self._take, heard)
         self._streams = Streams(client, driver, node)
@@ -100,5 +106,7 @@ class Agent:
         )
         if known is not None:
             status.os, status.architecture = known.os, known.architecture
-            status.kernel, status.resources = known.kernel, known.resources
+            status.kernel = known.kernel
+            generic = {**known.resources.generic, **self._resources}
+            status.resources = msgspec.structs.replace(known.resources, generic=generic)
         self._session.say(status)

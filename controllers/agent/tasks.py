@@ -28,12 +28,14 @@ import structlog
 
 from api.rendering import followed_secrets
 from api.types.assignment import COMPLETE, Assignments, StatusReport
+from api.types.generic import claims
 from api.types.quantity import parse_duration
 from api.types.revision import RevisionSpec
 from api.types.task import TERMINAL, Task, TaskState, TaskStatus, forward
 from api.types.template import TaskTemplate
 from controllers.agent import following, leaving
 from controllers.agent.checks import Checks
+from controllers.agent.claims import Claims
 from controllers.agent.drivers.contract import (
     Container,
     ContainerSpec,
@@ -120,6 +122,7 @@ class Tasks:
         self._known: dict[str, _Known] = {}
         self._checks = Checks(driver, self._checked)
         self._revisions: dict[str, RevisionSpec] = {}  # namespace/revision
+        self._claims = Claims()
         self._waiting: set[str] = set()  # uids of tasks that wait for something to be delivered
         self._complete = False  # a complete set of assignments has come
         self._listed = False  # the engine is there, and its containers are known
@@ -257,6 +260,9 @@ class Tasks:
             if uid not in self._known:
                 known = self._known[uid] = _Known(uid)
                 known.gone = True
+        for uid, container in found.items():
+            if container.phase is not Phase.EXITED:
+                self._claims.take(uid, container.claims)
         self._listed = True
         self._away = ""
         self._on_engine(info, "")
@@ -347,6 +353,7 @@ class Tasks:
             self._report(known)
         if status.state in TERMINAL and step.do is Do.NOTHING:
             self._withdraw(known)
+            self._release(known.uid)
         if sight.waits_for and step.do is Do.NOTHING and status.state not in TERMINAL:
             self._waiting.add(known.uid)
         else:
@@ -431,12 +438,29 @@ class Tasks:
     def _waits_for(self, known: _Known) -> str:
         if known.task is None or known.template is None:
             return "its revision, which the manager has not sent"
-        return self._materials.missing(known.scope, known.template)
+        missing = self._materials.missing(known.scope, known.template)
+        return missing or self._taken(known, known.task, ending=True)
+
+    def _taken(self, known: _Known, task: Task, *, ending: bool) -> str:
+        """What of its node another task has that it was given: one that is about to end, or not."""
+        found = self._claims.other(known.uid, list(claims(task.spec.generic)))
+        if found is None:
+            return ""
+        (kind, name), uid = found
+        other = self._known.get(uid)
+        if other is not None and (other.wanted and other.status.state not in TERMINAL) is ending:
+            return ""
+        whose = other.task.metadata.name if other is not None and other.task is not None else uid
+        return f"{kind} {name}, which task {whose} still has"
 
     async def _make(self, known: _Known) -> None:
         task, template = known.task, known.template
         if task is None or template is None:
             return
+        if taken := self._taken(known, task, ending=False):
+            known.failure = Failure(TaskState.REJECTED, f"it was given {taken}")
+            return
+        self._claims.take(known.uid, claims(task.spec.generic))
         try:
             login = self._materials.login(known.scope, template)
             async with asyncio.timeout(None) as known.pulling:
@@ -486,6 +510,7 @@ class Tasks:
             slot=task.spec.slot,
             hostname=template.hostname or metadata.name,
             template=informed(self._materials.keep_closed(template), task, variables),
+            generic=task.spec.generic or {},
             files=self._materials.write(metadata.uid, known.scope, template, made),
             login=self._materials.login(known.scope, template),
         )
@@ -520,6 +545,7 @@ class Tasks:
             if known.gone:
                 await self._driver.remove(known.uid)
         self._withdraw(known)
+        self._release(known.uid)
         self._checks.end(known.uid)
         self._waiting.discard(known.uid)
         if known.gone:  # else it was assigned again meanwhile
@@ -527,6 +553,11 @@ class Tasks:
             self._reporter.forget(known.uid)
         else:
             known.stale = True
+
+    def _release(self, uid: str) -> None:
+        if self._claims.release(uid):
+            for waiting in list(self._waiting):
+                self._kick(self._known[waiting])
 
     def _withdraw(self, known: _Known) -> None:
         if known.files:

@@ -65,6 +65,7 @@ async def _run(
         member.name,
         settings.run_dir,
         labels=settings.labels,
+        resources=settings.resources,
         heard=heard,
         closed=[settings.data_dir, HOME],
     )

@@ -8,21 +8,24 @@ then seen in the store counts once.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
 import msgspec
 
+from api.types.generic import Amount
 from api.types.meta import condition
 from api.types.node import Node
 from api.types.quantity import parse_bytes, parse_cpus
 from api.types.template import TaskTemplate
+from controllers.placement.stock import Stock
 
 FAILURES_WINDOW = timedelta(minutes=5)
 FAILURES_COUNT = 5  # SwarmKit's figures: that many within the window make a node the last choice
 
 HostPort = tuple[int, str]  # published port, protocol
+Given = Mapping[str, Amount]  # of a node's generic resources, to one task
 
 
 class Demand(msgspec.Struct, frozen=True):
@@ -31,6 +34,8 @@ class Demand(msgspec.Struct, frozen=True):
     cpus: int = 0  # thousandths of a core
     memory: int = 0  # bytes
     ports: tuple[HostPort, ...] = ()  # on the node's own address
+    generic: tuple[tuple[str, int], ...] = ()  # kind and number
+    devices: frozenset[str] = frozenset()  # kinds handed over as devices, which takes names
 
 
 def demand_of(template: TaskTemplate) -> Demand:
@@ -40,6 +45,8 @@ def demand_of(template: TaskTemplate) -> Demand:
         cpus=round(parse_cpus(reserved.cpus) * 1000),
         memory=parse_bytes(reserved.memory),
         ports=tuple((p.published, p.protocol) for p in template.ports if p.published),
+        generic=tuple(sorted(reserved.generic.items())),
+        devices=frozenset(device.resource for device in template.devices if device.resource),
     )
 
 
@@ -54,7 +61,7 @@ class NodeInfo:
 
     __slots__ = (
         "cpus", "cpus_held", "failures", "memory", "memory_held", "name", "node", "ports", "ready",
-        "services", "tasks",
+        "services", "stocks", "tasks",
     )  # fmt: skip
 
     def __init__(self, name: str) -> None:
@@ -68,6 +75,7 @@ class NodeInfo:
         self.tasks = 0
         self.services: dict[str, int] = {}  # live tasks of each service
         self.ports: dict[HostPort, int] = {}
+        self.stocks: dict[str, Stock] = {}  # by kind of generic resource
         self.failures: dict[str, deque[datetime]] = {}  # by revision
 
     def recent_failures(self, revision: str, now: datetime) -> int:
@@ -81,11 +89,42 @@ class NodeInfo:
             del self.failures[revision]
         return len(times) if len(times) >= FAILURES_COUNT else 0
 
+    def stock(self, kind: str) -> Stock:
+        found = self.stocks.get(kind)
+        if found is None:
+            found = self.stocks[kind] = Stock()
+        return found
+
+    def offer_generic(self, generic: Mapping[str, Amount]) -> None:
+        for kind, amount in generic.items():
+            self.stock(kind).offer(amount)
+        for kind in self.stocks.keys() - generic.keys():
+            self.stocks[kind].offer(0)
+            self._tidy(kind)
+
+    def take(self, given: Given) -> None:
+        for kind, amount in given.items():
+            self.stock(kind).take(amount)
+
+    def give_back(self, given: Given) -> None:
+        for kind, amount in given.items():
+            self.stocks[kind].give_back(amount)
+            self._tidy(kind)
+
+    def _tidy(self, kind: str) -> None:
+        stock = self.stocks[kind]
+        if not stock.amount and not stock.used:
+            del self.stocks[kind]
+
 
 class _Hold(NamedTuple):
     info: NodeInfo
     service: str
     demand: Demand
+    given: Given
+
+
+_NOTHING: Given = {}
 
 
 class Cluster:
@@ -112,6 +151,8 @@ class Cluster:
         info.ready = is_ready(node)
         info.cpus = round(node.status.resources.cpus * 1000)
         info.memory = node.status.resources.memory
+        if info.stocks or node.status.resources.generic:
+            info.offer_generic(node.status.resources.generic)
         return new
 
     def drop_node(self, name: str) -> None:
@@ -119,6 +160,7 @@ class Cluster:
         if info is not None:
             self.offers += 1
             info.node, info.ready = None, False
+            info.offer_generic(_NOTHING)
             self._forget(info)
 
     def holds(self, uid: str) -> str | None:
@@ -126,13 +168,31 @@ class Cluster:
         hold = self._holds.get(uid)
         return hold.info.name if hold is not None else None
 
-    def hold(self, uid: str, node: str, service: str, demand: Demand) -> None:
+    def given(self, uid: str) -> Given:
+        """What the task holds of its node's generic resources."""
+        hold = self._holds.get(uid)
+        return hold.given if hold is not None else _NOTHING
+
+    def choose(self, node: str, demand: Demand) -> Given:
+        """What a task that is placed there is to be given. It has to be held at once."""
+        if not demand.generic:
+            return _NOTHING
+        info = self._info(node)
+        return {kind: info.stock(kind).choose(wanted) for kind, wanted in demand.generic}
+
+    def hold(
+        self, uid: str, node: str, service: str, demand: Demand, given: Given = _NOTHING
+    ) -> None:
+        """`given`: what was chosen for it; it is what it says, whatever the demand."""
         if uid in self._holds:
-            if self._holds[uid].info.name == node:
+            held = self._holds[uid]
+            if held.info.name == node and held.given == given:
                 return
             self.release(uid)
         info = self._info(node)
-        self._holds[uid] = _Hold(info, service, demand)
+        self._holds[uid] = _Hold(info, service, demand, given)
+        if given:
+            info.take(given)
         info.tasks += 1
         info.services[service] = info.services.get(service, 0) + 1
         info.cpus_held += demand.cpus
@@ -145,7 +205,9 @@ class Cluster:
         hold = self._holds.pop(uid, None)
         if hold is None:
             return False
-        info, service, demand = hold
+        info, service, demand, given = hold
+        if given:
+            info.give_back(given)
         info.tasks -= 1
         info.cpus_held -= demand.cpus
         info.memory_held -= demand.memory
@@ -187,5 +249,5 @@ def offer(node: Node) -> tuple[object, ...]:
     return (
         node.spec.availability, node.spec.role, is_ready(node), node.metadata.labels,
         status.engine.labels, status.hostname, status.address, status.os, status.architecture,
-        status.resources.cpus, status.resources.memory,
+        status.resources.cpus, status.resources.memory, status.resources.generic,
     )  # fmt: skip

@@ -36,7 +36,9 @@ class Group(msgspec.Struct, frozen=True):
     def limited(self) -> bool:
         """Whether a node can run out of room for it."""
         demand = self.demand
-        return bool(demand.memory or demand.cpus or demand.ports or self.max_per_node)
+        return bool(
+            demand.memory or demand.cpus or demand.ports or demand.generic or self.max_per_node
+        )
 
 
 Filter = Callable[[Group, NodeInfo], str | None]
@@ -76,6 +78,13 @@ def room(group: Group, info: NodeInfo) -> tuple[int, str]:
         fits = (info.cpus - info.cpus_held) // demand.cpus
         if fits < least:
             least, why = fits, "insufficient CPUs"
+    for kind, wanted in demand.generic:
+        stock = info.stocks.get(kind)
+        fits = stock.free() // wanted if stock is not None else 0
+        if fits < least:
+            least, why = fits, f"insufficient {kind}"
+        if fits > 0 and stock is not None and kind in demand.devices and not stock.names:
+            least, why = 0, f"no names for {kind}"
     if demand.ports and least > 0:
         taken = next((port for port in demand.ports if port in info.ports), None)
         fits = 1 if taken is None else 0

@@ -64,8 +64,11 @@ class ToyManagers:
 
     # What a user and the controllers do.
 
-    def add(self, script: str = FOREVER, *, revision: str = "", **template: Any) -> str:
-        """A task on this node; its uid. `revision`: of one that others are of, too."""
+    def add(
+        self, script: str = FOREVER, *, revision: str = "", generic: Any = None, **template: Any
+    ) -> str:
+        """A task on this node; its uid. `revision`: of one that others are of, too; `generic`:
+        resources that it was given."""
         number = next(self._numbers)
         name = revision or f"web-{number}"
         fields = {"image": "app:1", "command": ["sh", "-c", script], **template}
@@ -79,7 +82,7 @@ class ToyManagers:
         uid = f"{number:08}"
         self.tasks[uid] = Task(
             metadata=Metadata(name=f"web.{number}", namespace="default", uid=uid),
-            spec=TaskSpec(service="web", revision=name, slot=number, node=NODE),
+            spec=TaskSpec(service="web", revision=name, slot=number, node=NODE, generic=generic),
             status=TaskStatus(state=TaskState.ASSIGNED),
         )
         self._send(tasks=[self.tasks[uid]], revisions=[self.revisions[name]])

@@ -1,4 +1,4 @@
-"""What a job's container is told of itself."""
+"""What a container is told of itself."""
 
 from __future__ import annotations
 
@@ -26,6 +26,14 @@ def test_a_global_jobs_task_has_no_number() -> None:
 def test_what_the_template_says_itself_stays() -> None:
     own = TaskTemplate(image="shrink:1", env={"SKEP_SLOT": "mine"})
     assert informed(own, task(slot=3, run=2), {}).env["SKEP_SLOT"] == "mine"
+
+
+def test_resources_are_told_whatever_the_template_says() -> None:
+    own = TaskTemplate(image="train:1", env={"DOCKER_RESOURCE_GPU": "all", "A": "b"})
+    spec = TaskSpec(service="s", revision="r", generic={"gpu": ["G1", "G2"], "licence": 3})
+    assert informed(own, Task(spec=spec), {"DOCKER_RESOURCE_GPU": "from a secret"}).env == {
+        "A": "b", "DOCKER_RESOURCE_GPU": "G1,G2", "DOCKER_RESOURCE_LICENCE": "3",
+    }  # fmt: skip
 
 
 def test_a_service_is_left_as_it_is() -> None:

@@ -71,6 +71,7 @@ class Cluster:
     port: int = field(default_factory=free_port)
     node: str = field(default_factory=lambda: f"node-{secrets.token_hex(4)}")
     running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    agent_options: tuple[str, ...] = ()
 
     # The parts.
 
@@ -98,6 +99,7 @@ class Cluster:
             *("--run-dir", str(self.home / "run"), "--node", self.node),
             *("--server", f"https://127.0.0.1:{self.port}"),
             *("--docker-host", f"unix://{self.socket}", "--driver", self.driver),
+            *self.agent_options,
             environment={"SKEP_TOKEN": token} if token else {},
         )
         if wait:

@@ -44,6 +44,45 @@ async def test_room_comes_back_when_a_task_ends() -> None:
         await world.steady(1, "two")
 
 
+async def test_named_resources_go_to_one_task_each_whatever_happens() -> None:
+    async with a_world(0) as world:
+        gpus = [node("a"), node("b")]
+        for one in gpus:
+            one.status.resources.generic = {"gpu": ["G1", "G2"]}
+        await world.join(*gpus)
+        resources = Resources(reservations=Reservations(generic={"gpu": 1}))
+        template = TaskTemplate(image="web:1", resources=resources)
+        await world.put(service(replicas=5, template=template))
+
+        def had() -> list[tuple[str, list[str]]]:
+            live = [task for task in world.tasks() if task.live and task.spec.node]
+            return sorted((task.spec.node, task.spec.generic["gpu"]) for task in live)  # type: ignore[index, misc]
+
+        all_of_them = [("a", ["G1"]), ("a", ["G2"]), ("b", ["G1"]), ("b", ["G2"])]
+        words = "no suitable node (insufficient gpu on 2 nodes)"
+        await world.until(lambda: words in world.condition("Available")[2])
+        assert had() == all_of_them
+        await world.restart()
+        await world.kill(world.running()[0])
+        await world.until(lambda: len(world.running()) == 4)
+        assert had() == all_of_them
+
+        def shrink(found: Node) -> None:
+            found.status.resources.generic = {"gpu": ["G1"]}
+
+        await world.change(NODE, "b", shrink)
+        await world.until(lambda: world.events("ResourceGone") != [])
+        assert world.events("ResourceGone")[0].message == (
+            "tasks there keep until they end: gpu G2, which the node no longer has"
+        )
+        assert had() == all_of_them
+        (loser,) = (task for task in world.running() if task.spec.generic == {"gpu": ["G2"]}
+                    and task.spec.node == "b")  # fmt: skip
+        await world.kill(loser)
+        await world.until(lambda: len(world.running()) == 3 and len(had()) == 3)
+        assert ("b", ["G2"]) not in had()
+
+
 async def test_without_nodes_tasks_wait_for_the_first() -> None:
     async with a_world(0) as world:
         await world.put(service(replicas=2))

@@ -26,6 +26,10 @@ def config(**rest: Any) -> dict[str, Any]:
     return obj
 
 
+def reserving(generic: dict[str, Any], **template: Any) -> dict[str, Any]:
+    return templated(resources={"reservations": {"generic": generic}}, **template)
+
+
 def job(**spec: Any) -> dict[str, Any]:
     return service(mode="replicated-job", **spec)
 
@@ -194,6 +198,51 @@ def job(**spec: Any) -> dict[str, Any]:
             "an absolute path",
         ),
         (
+            templated(devices=[{"permissions": "r"}]),
+            "spec.template.devices[0].source",
+            "a device is needed",
+        ),
+        (
+            templated(devices=[{"source": "/dev/fuse", "driver": "nvidia"}]),
+            "spec.template.devices[0].driver",
+            "goes only with a resource",
+        ),
+        (
+            templated(devices=[{"resource": "gpu"}]),
+            "spec.template.devices[0].resource",
+            '"gpu" is not reserved (add resources.reservations.generic: {gpu: 1})',
+        ),
+        (
+            reserving({"gpu": 1}, devices=[{"resource": "gpu", "source": "/dev/fuse"}]),
+            "spec.template.devices[0].source",
+            "keep one of source and resource",
+        ),
+        (
+            reserving({"gpu": 2}, devices=[{"resource": "gpu", "target": "/dev/x"}]),
+            "spec.template.devices[0].target",
+            '2 of "gpu" can\'t all be at one place',
+        ),
+        (
+            reserving({"gpu": 1}, devices=[{"resource": "gpu"}, {"resource": "gpu"}]),
+            "spec.template.devices[1].resource",
+            '"gpu" is there already',
+        ),
+        (
+            reserving({"gpu": 1, "GPU": 1}),
+            "spec.template.resources.reservations.generic.GPU",
+            "would be one environment variable",
+        ),
+        (
+            reserving({"gpu": 0}),
+            "spec.template.resources.reservations.generic.gpu",
+            "1",
+        ),
+        (
+            reserving({"a gpu": 1}),
+            'spec.template.resources.reservations.generic["a gpu"]',
+            "a kind of resource such as gpu",
+        ),
+        (
             templated(security={"seccomp": "off"}),
             "spec.template.security.seccomp",
             "one of default, unconfined",
@@ -230,6 +279,9 @@ def test_refused(obj: dict[str, Any], field: str, words: str) -> None:
         templated(secrets=[{"name": "a", "key": "x", "target": "x"}, {"name": "a"}]),
         templated(mounts=[{"type": "bind", "source": "/", "target": "/host", "readOnly": True}]),
         templated(mounts=[{"type": "tmpfs", "target": "/tmp", "size": "64Mi", "mode": "0700"}]),
+        reserving({"gpu": 2, "modem": 1}, devices=[{"source": "/dev/fuse"},
+                  {"resource": "gpu", "driver": "nvidia", "capabilities": ["gpu", "utility"]},
+                  {"resource": "modem", "target": "/dev/modem", "permissions": "rw"}]),
         templated(healthcheck={"disable": True}),
         templated(readiness={"http": {"port": 80, "path": "/a?b=$1", "expectedStatus": 204}}),
         templated(extraHosts={"a": "::1", "b.c": "host-gateway"}, dns={"servers": ["::1"]}),

@@ -29,6 +29,8 @@ KEPT_IN = {
     "mounts": [{"target": "/data"}, {"type": "tmpfs", "target": "/tmp"}],
     "sysctls": {"net.core.somaxconn": 1},
     "shmSize": "128Mi",
+    "devices": [{"resource": "gpu"}],
+    "resources": {"reservations": {"generic": {"gpu": 1}}},
     "extraHosts": {"db": "192.0.2.7"},
 }
 IN_SHOP = Grant(role="operator", namespaces=["shop"])

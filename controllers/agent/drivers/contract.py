@@ -22,6 +22,7 @@ from typing import Protocol
 
 import msgspec
 
+from api.types.generic import Amount, Claim
 from api.types.node import Engine, NodeResources
 from api.types.task import CheckFailure, PublishedPort
 from api.types.template import HttpCheck, TaskTemplate, TcpCheck
@@ -60,6 +61,7 @@ class ContainerSpec(msgspec.Struct, frozen=True, kw_only=True):
     slot: int
     hostname: str
     template: TaskTemplate
+    generic: dict[str, Amount] = {}  # of the node's generic resources, the task's own
     files: list[BoundFile] = []
     login: bytes = b""  # as for `pull`
 
@@ -91,6 +93,7 @@ class Container(msgspec.Struct, frozen=True, kw_only=True):
     finished_at: datetime | None = None
     ports: list[PublishedPort] = []
     grace: float | None = None  # seconds that it was made to have for its end
+    claims: list[Claim] = []  # generic resources with names that it was made with
 
 
 class Outcome(msgspec.Struct, frozen=True):

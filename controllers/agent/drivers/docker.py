@@ -22,6 +22,7 @@ from typing import Any
 import msgspec
 from aiodocker.execs import Exec
 
+from api.types.generic import claims
 from api.types.node import Engine, NodeResources
 from api.types.template import HttpCheck, TcpCheck
 from controllers.agent.drivers import probes
@@ -104,7 +105,11 @@ class DockerDriver:
         labels = dict(label.partition("=")[::2] for label in info.get("Labels") or [])
         return EngineInfo(
             engine=Engine(driver=self.name, version=version["Version"], ready=True, labels=labels),
-            resources=NodeResources(cpus=float(info["NCPU"]), memory=int(info["MemTotal"])),
+            resources=NodeResources(
+                cpus=float(info["NCPU"]),
+                memory=int(info["MemTotal"]),
+                generic=answers.generic(info.get("GenericResources") or ()),
+            ),
             os=version["Os"],
             architecture=version["Arch"],
             kernel=version["KernelVersion"],
@@ -181,6 +186,7 @@ class DockerDriver:
             namespace=spec.namespace,
             phase=Phase.CREATED,
             grace=request["StopTimeout"],
+            claims=list(claims(spec.generic)),
         )
 
     async def start(self, task_uid: str) -> Container:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable
 from datetime import UTC, datetime
 
+from api.types.generic import claims
 from api.types.node import Engine, NodeResources
 from api.types.quantity import parse_duration
 from api.types.template import HttpCheck, TcpCheck
@@ -235,4 +236,5 @@ class SimulatedDriver:
             finished_at=None if finished is None else self._moment(finished),
             ports=container.ports,
             grace=parse_duration(spec.template.stop_grace_period),
+            claims=list(claims(spec.generic)),
         )

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+import msgspec
+
+from api.types.generic import Amount, Claim, claims
 from api.types.task import CheckFailure, PublishedPort
 from controllers.agent.drivers.contract import Container, Phase
-from controllers.agent.drivers.engine.body import NAMESPACE, TASK, TASK_NAME
+from controllers.agent.drivers.engine.body import CLAIMS, NAMESPACE, TASK, TASK_NAME
 
 # What `docker inspect` calls Status. Paused processes are still there; dead ones are not.
 _PHASES = {
@@ -20,6 +23,7 @@ _PHASES = {
     "exited": Phase.EXITED,
     "dead": Phase.EXITED,
 }
+_CLAIMS = msgspec.json.Decoder(dict[str, Amount])
 _HEALTH_OUTPUT_LIMIT = 1000  # characters; it becomes part of a task's status
 
 
@@ -48,7 +52,27 @@ def container(inspected: Mapping[str, Any]) -> Container:
         finished_at=_finished(state, started) if phase is Phase.EXITED else None,
         grace=inspected["Config"].get("StopTimeout"),
         ports=_ports(inspected["NetworkSettings"].get("Ports") or {}),
+        claims=_claims(labels.get(CLAIMS, "")),
     )
+
+
+def _claims(label: str) -> list[Claim]:
+    try:
+        return list(claims(_CLAIMS.decode(label))) if label else []
+    except msgspec.MsgspecError:  # then it is not from us
+        return []
+
+
+def generic(said: Sequence[Mapping[str, Any]]) -> dict[str, Amount]:
+    """The engine's `node-generic-resources`, each named one an entry of its own."""
+    found: dict[str, Amount] = {}
+    for entry in said:
+        if named := entry.get("NamedResourceSpec"):
+            had = found.get(named["Kind"], [])
+            found[named["Kind"]] = [*(had if isinstance(had, list) else ()), str(named["Value"])]
+        elif counted := entry.get("DiscreteResourceSpec"):
+            found[counted["Kind"]] = int(counted["Value"])
+    return found
 
 
 def address(inspected: Mapping[str, Any]) -> str:

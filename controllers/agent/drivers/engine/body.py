@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -20,6 +21,7 @@ NAMESPACE = LABEL + "namespace"
 SERVICE = LABEL + "service"
 SLOT = LABEL + "slot"
 VOLUME = LABEL + "volume"
+CLAIMS = LABEL + "resources"  # a JSON map from kind to names
 
 _START_INTERVAL_SINCE = (1, 44)  # of the Engine's API
 
@@ -78,7 +80,9 @@ def create_body(
 
 
 def _labels(spec: ContainerSpec, cluster: str, node: str) -> dict[str, str]:
+    named = {kind: names for kind, names in spec.generic.items() if not isinstance(names, int)}
     return {
+        **({CLAIMS: json.dumps(named)} if named else {}),
         CLUSTER: cluster,
         NODE: node,
         TASK: spec.task_uid,
@@ -122,7 +126,7 @@ def _host_config(spec: ContainerSpec, cluster: str, hosts: str) -> dict[str, Any
             *(_bind(file.source, file.target, read_only=True) for file in spec.files),
             *(_mount(mount, spec.namespace, cluster) for mount in template.mounts),
         ],
-        **box(template),
+        **box(template, spec.generic),
         **_resources(template.resources),
     }
     bindings: dict[str, list[Mapping[str, str]]] = {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from api.types.generic import Amount
 from api.types.quantity import parse_bytes
 from api.types.template import Device, Logging, Security, TaskTemplate
 
@@ -14,15 +15,19 @@ HOST_GATEWAY = "host-gateway"  # the Engine's word for the node's address on the
 _ROTATION = {"max-size": "10m", "max-file": "2"}
 
 
-def box(template: TaskTemplate) -> dict[str, Any]:
-    """What is not given is not in it, so that it stays the Engine's. Raises ValueError."""
+def box(template: TaskTemplate, generic: Mapping[str, Amount]) -> dict[str, Any]:
+    """What is not given is not in it, so that it stays the Engine's. `generic` are the resources
+    that the task was given. Raises ValueError."""
     config: dict[str, Any] = {
         "LogConfig": _logging(template.logging),
         "SecurityOpt": _security(template.security),
     }
     wanted: dict[str, Any] = {
         "Privileged": template.privileged,
-        "Devices": [_device(device) for device in template.devices],
+        "Devices": [each for device in template.devices for each in _paths(device, generic)],
+        "DeviceRequests": [
+            _request(device, ids) for device in template.devices if (ids := _ids(device, generic))
+        ],
         "Sysctls": {name: str(value) for name, value in template.sysctls.items()},
         "Ulimits": [
             {"Name": it.name, "Soft": it.soft, "Hard": it.soft if it.hard is None else it.hard}
@@ -59,9 +64,38 @@ def _security(security: Security) -> list[str]:
     return options
 
 
-def _device(device: Device) -> dict[str, str]:
+def _named(device: Device, generic: Mapping[str, Amount]) -> list[str]:
+    amount = generic.get(device.resource, [])
+    if isinstance(amount, int):
+        raise ValueError(
+            f"{device.resource} is a number on this node, which can't be handed over as devices;"
+            f" start its agent with names: --resource {device.resource}=…"
+        )
+    return amount
+
+
+def _paths(device: Device, generic: Mapping[str, Amount]) -> list[dict[str, str]]:
+    names = _named(device, generic) if device.resource else [device.source]
+    return [
+        {
+            "PathOnHost": path,
+            "PathInContainer": device.target or path,
+            "CgroupPermissions": device.permissions,
+        }
+        for path in names
+        if path.startswith("/")
+    ]
+
+
+def _ids(device: Device, generic: Mapping[str, Amount]) -> list[str]:
+    names = _named(device, generic) if device.resource else []
+    return [name for name in names if not name.startswith("/")]
+
+
+def _request(device: Device, ids: list[str]) -> dict[str, Any]:
+    """As `docker run --gpus device=…` asks for it."""
     return {
-        "PathOnHost": device.source,
-        "PathInContainer": device.target or device.source,
-        "CgroupPermissions": device.permissions,
+        "Driver": device.driver,
+        "DeviceIDs": ids,
+        "Capabilities": [device.capabilities or ["gpu"]],
     }

@@ -23,6 +23,10 @@ _CONTAINER_HAS = re.compile(r"Bind for \S*:(?P<port>\d+) failed: port is already
 _IN_PROC = re.compile(
     r'rootfs at "(?P<target>[^"]+)".* cannot be mounted because it is inside (?P<inside>/\w+)'
 )
+_NO_DRIVER = re.compile(
+    r'could not select device driver "(?P<driver>[^"]*)" '
+    r"with capabilities: \[\[(?P<wanted>[^\]]*)\]"
+)
 # What the runtime puts in front of the reason.
 _LAYERS = re.compile(
     r"^.*(?:OCI runtime create failed|runc create failed|container process caused"
@@ -51,7 +55,19 @@ def start_words(error: DriverError, inspected: Mapping[str, Any]) -> DriverError
     if found := _CONTAINER_HAS.search(text):
         protocol = _protocol(inspected, found["port"])
         return DriverError(port_taken(int(found["port"]), protocol, "another container"))
+    if found := _NO_DRIVER.search(text):
+        return Refused(_no_driver(found["driver"], found["wanted"], inspected))
     return type(error)(_LAYERS.sub("", text).removesuffix(": unknown"))
+
+
+def _no_driver(driver: str, wanted: str, inspected: Mapping[str, Any]) -> str:
+    requests = inspected["HostConfig"].get("DeviceRequests") or ()
+    ids = ", ".join(id for request in requests for id in request.get("DeviceIDs") or ())
+    called = f"driver {driver}" if driver else "driver"
+    return (
+        f"the engine has no device {called} for {wanted}, so it can't hand over {ids}; install it"
+        " on the node (for NVIDIA's GPUs: nvidia-container-toolkit) and start the engine again"
+    )
 
 
 def _protocol(inspected: Mapping[str, Any], published: str) -> str:
