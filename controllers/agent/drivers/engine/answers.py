@@ -104,17 +104,22 @@ def _failures(health: Mapping[str, Any]) -> list[CheckFailure]:
 
 
 def _ports(ports: Mapping[str, Any]) -> list[PublishedPort]:
-    """Published ports, once each, though the Engine lists IPv4 and IPv6 apart."""
+    """Published ports, once each, though the Engine lists IPv4 and IPv6 apart. Where it chose the
+    ports it chose another one for each, and who is told both can't know which is which: IPv4's."""
     found = {
         (int(target.partition("/")[0]), int(binding["HostPort"]), target.partition("/")[2])
         for target, bindings in ports.items()
-        for binding in bindings or ()
-        if binding.get("HostPort")
+        for binding in _of_one_family(bindings or ())
     }
     return [
         PublishedPort(target=target, published=published, protocol=protocol)
         for target, published, protocol in sorted(found)
     ]
+
+
+def _of_one_family(bindings: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    open = [each for each in bindings if each.get("HostPort")]
+    return [each for each in open if ":" not in str(each.get("HostIp", ""))] or open
 
 
 def _finished(state: Mapping[str, Any], started: datetime | None) -> datetime | None:
