@@ -37,6 +37,7 @@ from api.store.contract import (
     Write,
 )
 from api.store.keys import RING
+from api.store.packed import pack, unpack
 from api.vault.envelope import Envelope, UnknownKey, key_of
 from api.vault.errors import VaultError
 
@@ -103,7 +104,9 @@ class SealedStore:
     def _sealed(self, writes: Sequence[Write]) -> builtins.list[Write]:
         seal = self._envelope.seal
         return [
-            Write(key, value if value is None else seal(key, value, expect), expect, lease)
+            Write(
+                key, None if value is None else seal(key, pack(key, value), expect), expect, lease
+            )
             for key, value, expect, lease in writes
         ]
 
@@ -175,7 +178,7 @@ class SealedStore:
             )
         if self.unopened:
             self._well(key)
-        return plain
+        return unpack(plain)
 
     async def _with_news(
         self, key: str, sealed: bytes, revision: int, created: int, before: int = 0
