@@ -20,13 +20,21 @@ import structlog
 
 from api.types.task import CheckFailure, TaskStatus
 from api.types.template import HttpCheck, Readiness, TaskTemplate, TcpCheck
-from controllers.agent.drivers.contract import Container, Driver, DriverError, Outcome, Phase
+from controllers.agent.drivers.contract import (
+    Container,
+    Driver,
+    DriverError,
+    Outcome,
+    Phase,
+    Terminal,
+)
 from controllers.agent.health import Health, Plan, State, judged, plan_of, wait
 
 log = structlog.get_logger("skep.agent")
 
 KEPT_FAILURES = 3  # of one task; each is at most as long as the next number
 _OUTPUT_LIMIT = 500  # characters
+_KILL_SECONDS = 10.0  # to end what took too long
 
 Test = HttpCheck | TcpCheck | list[str]
 
@@ -157,8 +165,10 @@ class Checks:
 
 
 async def run(driver: Driver, uid: str, command: list[str], seconds: float) -> Outcome:
-    """A command in the container, and how it went. Raises DriverError where it can't be tried."""
+    """A command in the container, and how it went; one that takes longer is killed. Raises
+    DriverError where it can't be tried."""
     said = bytearray()
+    terminal: Terminal | None = None
     try:
         async with asyncio.timeout(seconds):
             terminal = await driver.exec(uid, command, tty=False, stdin=False)
@@ -167,9 +177,19 @@ async def run(driver: Driver, uid: str, command: list[str], seconds: float) -> O
                     said = (said + line.data)[-4 * _OUTPUT_LIMIT :]
             code = await terminal.exit_code()
     except TimeoutError:
+        if terminal is not None:
+            await _kill(terminal, uid)
         return Outcome(False, f"{command[0]} did not end within {seconds:g} s")
     output = said.decode(errors="replace").strip()[-_OUTPUT_LIMIT:]
     return Outcome(code == 0, output or f"exit code {code}")
+
+
+async def _kill(terminal: Terminal, uid: str) -> None:
+    try:
+        async with asyncio.timeout(_KILL_SECONDS):
+            await terminal.kill()
+    except (DriverError, TimeoutError) as error:
+        log.warning("a command that takes too long runs on", task=uid, why=str(error) or "timeout")
 
 
 def _wanted(template: TaskTemplate) -> list[tuple[str, Test, Plan]]:

@@ -20,14 +20,15 @@ log = structlog.get_logger("skep.agent")
 
 async def leave(
     driver: Driver, uid: str, template: TaskTemplate, grace: float, say: Callable[[str], None]
-) -> float:
-    """Returns the seconds of `grace` that are left for the signal: half of them at least. Raises
-    EngineDown, ValueError for a duration that can't be read."""
+) -> tuple[float, str]:
+    """Returns the seconds of `grace` that are left for the signal, half of them at least, and how
+    the command failed, if it did. Raises EngineDown, ValueError for a duration that can't be read.
+    """
     if delay := parse_duration(template.stop_delay):
         say(f"leaving: it gets no traffic, and {delay:g} s to finish what it has")
         await asyncio.sleep(delay)
     if not template.pre_stop:
-        return grace
+        return grace, ""
     say(f"leaving: runs its preStop command, for {grace / 2:g} s at most")
     began = asyncio.get_running_loop().time()
     try:
@@ -38,4 +39,5 @@ async def leave(
         outcome = Outcome(False, str(error))
     if not outcome.passed:
         log.warning("preStop failed; stopping all the same", task=uid, why=outcome.output)
-    return max(grace / 2, grace - (asyncio.get_running_loop().time() - began))
+    left = max(grace / 2, grace - (asyncio.get_running_loop().time() - began))
+    return left, "" if outcome.passed else f"its preStop command failed: {outcome.output}"

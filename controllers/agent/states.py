@@ -52,6 +52,7 @@ class Sight(msgspec.Struct, frozen=True, kw_only=True):
     unready: str = ""  # what the last failed readiness check said
     grace: float = 10.0  # seconds
     memory_limit: str = ""  # as the user wrote it
+    parting: str = ""  # what went wrong before it was told to stop
 
 
 class Step(msgspec.Struct, frozen=True):
@@ -137,6 +138,8 @@ def _shut_down(sight: Sight) -> Step:
         message = f"killed: it did not end within its {sight.grace:g} s of grace"
     elif container.exit_code:
         message = f"stopped; {exit_words(container, sight.memory_limit)}"
+    if sight.parting:
+        message += f"; {sight.parting}"
     return Step(Do.NOTHING, TaskState.SHUTDOWN, message, sight.status.error)
 
 

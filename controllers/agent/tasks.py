@@ -69,7 +69,7 @@ class _Known:
     """A task, or what is left of one."""
 
     __slots__ = (
-        "again", "container", "failure", "files", "gone", "pulling", "retry",
+        "again", "container", "failure", "files", "gone", "parting", "pulling", "retry",
         "retry_wait", "secrets", "stale", "status", "task", "template", "uid", "worker",
     )  # fmt: skip
 
@@ -82,6 +82,7 @@ class _Known:
         self.secrets: dict[str, int] = {}  # versions, as its revision says
         self.container: Container | None = None
         self.failure: Failure | None = None
+        self.parting = ""  # what went wrong before it was told to stop
         self.files = True  # it may have secrets' or configs' files: an earlier agent's
         self.stale = False  # the engine may know better than `container`
         self.again = False  # kicked while its worker was busy
@@ -433,6 +434,7 @@ class Tasks:
             unready=seen.unready,
             grace=grace,
             memory_limit=limit,
+            parting=known.parting,
         )
 
     def _waits_for(self, known: _Known) -> str:
@@ -532,7 +534,9 @@ class Tasks:
             self._driver.serve(known.uid, False)
             if leave and known.template is not None:
                 say = functools.partial(self._say, known)
-                grace = await leaving.leave(self._driver, known.uid, known.template, grace, say)
+                grace, known.parting = await leaving.leave(
+                    self._driver, known.uid, known.template, grace, say
+                )
             known.container = await self._driver.stop(known.uid, grace=grace)
         except NotFound:
             known.container = None

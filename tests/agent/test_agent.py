@@ -209,6 +209,9 @@ async def test_a_command_before_the_signal_has_half_the_grace(node: Machine) -> 
     assert node.engine.containers[uid].phase is Phase.RUNNING
     await asyncio.sleep(2)
     assert node.managers.state(uid) is TaskState.SHUTDOWN
+    assert node.managers.words(uid) == (
+        "stopped; its preStop command failed: sleep did not end within 5 s"
+    )
 
 
 async def test_a_command_may_say_who_is_ready(node: Machine) -> None:

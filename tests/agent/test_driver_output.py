@@ -8,7 +8,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from controllers.agent.drivers.contract import Driver, LogLine, Phase, Refused, Terminal
-from tests.agent.ground import ABSENT_COMMAND, FOREVER, PATIENCE, Ground, everything
+from controllers.agent.drivers.engine.processes import kill
+from tests.agent.ground import ABSENT_COMMAND, FOREVER, PATIENCE, Ground, docker, everything
 
 
 async def logs(
@@ -193,3 +194,36 @@ async def test_exec_in_what_does_not_run_is_refused(ground: Ground) -> None:
     await ground.driver.stop(uid, grace=1)
     with pytest.raises(Refused, match="not running"):
         await ground.driver.exec(uid, ["true"], tty=False, stdin=False)
+
+
+async def test_a_process_can_be_ended_with_what_it_started(ground: Ground) -> None:
+    uid = await ground.start()
+    script = "echo begun; sleep 7654 & sleep 7655"
+    terminal = await ground.driver.exec(uid, ["sh", "-c", script], tty=False, stdin=False)
+    async with asyncio.timeout(PATIENCE):
+        async for line in terminal.output():
+            assert line.data == b"begun\n"
+            await terminal.kill()
+    await terminal.kill()
+    assert await terminal.exit_code() == 137
+    if ground.kind == "docker":
+        (pid,) = docker("inspect", "-f", "{{.State.Pid}}", *_ids(ground)).split()
+        left = docker("top", *_ids(ground), "-o", "pid,args")
+        assert pid in left
+        assert "sleep 765" not in left
+
+
+def _ids(ground: Ground) -> list[str]:
+    return docker("ps", "-q", "--filter", f"label=dev.skep.cluster={ground.cluster}").split()
+
+
+async def test_only_processes_of_the_container_are_ended(ground: Ground) -> None:
+    uid = await ground.start()
+    other = await asyncio.create_subprocess_exec("sleep", "100")
+    try:
+        assert not kill(other.pid, uid), "it is in no container"
+        assert other.returncode is None
+    finally:
+        other.kill()
+        await other.wait()
+    assert not kill(other.pid, uid), "and is no more"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 
-from tests.cluster.harness import Cluster, Document, service, until
+from tests.cluster.harness import BIN, Cluster, Document, service, until
 
 WEB = "mkdir /www; echo ok >/www/live; trap 'exit 0' TERM; httpd -f -p 80 -h /www & wait"
 QUICK = {"interval": "1s", "timeout": "5s", "retries": 2, "startInterval": "500ms"}
@@ -126,3 +126,35 @@ def test_who_stops_leaves_first(cluster: Cluster) -> None:
     until(lambda: not cluster.running_of("leaver"), "it has ended")
     assert listener.communicate(timeout=10)[0].split() == ["before", "told"]
     cluster.ctl("delete", "service", "leaver", "witness")
+
+
+def test_what_takes_too_long_is_killed_and_a_failing_pre_stop_is_said(cluster: Cluster) -> None:
+    check = {"command": ["sleep", "7656"], "timeout": "300ms", "interval": "1s"}
+    before = ["sh", "-c", "echo no such backup; exit 3"]
+    slow = service("slow", readiness=check, preStop=before)
+    cluster.apply(slow)
+
+    def failed() -> list[Document]:
+        tasks = cluster.tasks("slow", "Starting")
+        return [t for t in tasks if len(t["status"]["container"].get("checkFailures", [])) > 2]
+
+    (task,) = until(failed, "three checks have failed")
+    assert "sleep did not end within 0.3 s" in task["status"]["message"]
+    running = cluster.docker("top", task["status"]["container"]["id"], "-o", "pid,args")
+    assert running.count("sleep 7656") <= 1, "but for the one that is under way"
+
+    name = task["metadata"]["name"]
+    words: set[str] = set()
+    words_of = "jsonpath={.status.message}{'\\n'}"
+    watch = [str(BIN / "ctl"), "get", "task", name, "-w", "-o", words_of]
+    environment = cluster.environment()
+    with subprocess.Popen(watch, env=environment, stdout=subprocess.PIPE, text=True) as it:
+        assert it.stdout is not None
+        assert "readiness" in it.stdout.readline(), "the watch stands"
+        cluster.ctl("delete", "service", "slow")
+        for line in it.stdout:
+            words.add(line.strip())
+            if "preStop" in line and "stopped" in line:
+                break
+        it.terminate()
+    assert "stopped; its preStop command failed: no such backup" in words

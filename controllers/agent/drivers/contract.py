@@ -132,6 +132,10 @@ class Terminal(Protocol):
     async def exit_code(self) -> int:
         """Call when `output` has ended."""
 
+    async def kill(self) -> None:
+        """End it and what it started, at once. Ended already: nothing. Raises DriverError where
+        that can't be done from here."""
+
 
 class Driver(Protocol):
     name: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 
 import aiohttp
 
@@ -11,6 +12,7 @@ from controllers.agent.drivers.contract import Outcome
 
 _OUTPUT_LIMIT = 500  # characters; it becomes part of a task's status
 _OK = range(200, 400)
+_NO_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE")
 
 
 async def look(check: HttpCheck | TcpCheck, address: str, seconds: float) -> Outcome:
@@ -62,6 +64,10 @@ def _reason(error: Exception) -> str:
     cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
     if isinstance(cause, ConnectionRefusedError):
         return "connection refused: nothing listens there"
+    if isinstance(cause, ssl.SSLError) and cause.reason in _NO_TLS:
+        return "what listens there does not speak TLS; use scheme http, or its other port"
+    if isinstance(error, aiohttp.ServerDisconnectedError):
+        return "the connection was closed without an answer"
     if isinstance(cause, OSError) and cause.strerror:
         return cause.strerror
     return str(error) or type(error).__name__

@@ -12,6 +12,7 @@ from aiodocker.stream import Stream
 
 from controllers.agent.drivers.contract import DriverError, LogLine
 from controllers.agent.drivers.engine.client import EngineClient
+from controllers.agent.drivers.engine.processes import kill
 
 
 class EngineTerminal:
@@ -66,6 +67,14 @@ class EngineTerminal:
     async def exit_code(self) -> int:
         answer = await self._client.call("GET", f"exec/{self._process.id}/json")
         return int(answer["ExitCode"] or 0)
+
+    async def kill(self) -> None:
+        answer = await self._client.call("GET", f"exec/{self._process.id}/json")
+        if not answer["Running"] or kill(answer["Pid"], answer["ContainerID"]):
+            return
+        again = await self._client.call("GET", f"exec/{self._process.id}/json")
+        if again["Running"]:
+            raise DriverError(f"process {answer['Pid']} of the engine's machine is not to be found")
 
     async def close(self) -> None:
         self._stream._closed = True  # aiodocker's own close fails where the engine closed first

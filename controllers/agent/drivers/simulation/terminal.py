@@ -37,6 +37,7 @@ class SimulatedTerminal:
         self._echo: deque[LogLine] = deque()
         self._input_ended = not stdin
         self._code = program.exit_code
+        self._killed = False
         self._wake = asyncio.Event()
 
     async def output(self) -> AsyncGenerator[LogLine, None]:
@@ -68,11 +69,15 @@ class SimulatedTerminal:
     async def exit_code(self) -> int:
         return self._code
 
+    async def kill(self) -> None:
+        self._killed = True
+        self._wake.set()
+
     async def _printed(self) -> AsyncGenerator[LogLine, None]:
         for line in self._run():
             while self._echo:
                 yield self._echo.popleft()
-            if self._container.life != self._life:  # the container has ended
+            if self._killed or self._container.life != self._life:  # the container has ended
                 self._code = KILLED
                 return
             if line is not None:
