@@ -65,10 +65,24 @@ def load(given: Given, namespace: str) -> Loaded:
     if paths:
         sources += manifest.read_paths(paths, given.recursive, stdin=sys.stdin.buffer)
     sources += [_fetched(name) for name in given.names if _is_url(name)]
-    loaded = manifest.load(sources, namespace=namespace)
+    loaded = manifest.load(sources, namespace=namespace, decrypt=_in_the_clear)
     if loaded.problems:
         raise Invalid(_counted(len(loaded.problems)), lines=[str(each) for each in loaded.problems])
     return loaded
+
+
+def _in_the_clear(text: str, values: list[Any]) -> list[Any] | None:
+    """What SOPS encrypted, decrypted with the user's age identities. Raises Undecryptable."""
+    if "sops" not in text or not any(isinstance(v, dict) and "sops" in v for v in values):
+        return None
+    from api.manifest import Undecryptable
+    from api.sops import file, identities
+    from api.sops.errors import SopsError
+
+    try:
+        return file.decrypt(text, values, identities.find)
+    except SopsError as error:
+        raise Undecryptable(error.message, error.hint, error.document, error.path) from None
 
 
 def refused(error: ApiError, documents: Sequence[Document]) -> CtlError:

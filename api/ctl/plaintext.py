@@ -38,9 +38,10 @@ def warn(output: Output, documents: Iterable[Document]) -> None:
 
 
 def _in_the_clear(document: Document) -> bool:
+    """What was decrypted on its way here is not."""
     obj = document.object
     given = obj.get("data") or obj.get("stringData")
-    return obj.get("kind") == "Secret" and bool(given)
+    return obj.get("kind") == "Secret" and bool(given) and not document.encrypted
 
 
 def _in_git(paths: Sequence[Path]) -> list[Path]:

@@ -26,16 +26,33 @@ from api.types.kinds import BY_NAME
 
 __all__ = [
     "MAX_BYTES",
+    "Decrypt",
     "Document",
     "Loaded",
     "Located",
     "Source",
+    "Undecryptable",
     "load",
     "load_paths",
     "read_paths",
     "read_stream",
     "source",
 ]
+
+
+class Undecryptable(Exception):
+    """A source is encrypted and can't be read. Where: the document's number, and the field."""
+
+    def __init__(self, message: str, hint: str, document: int, path: Path) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.document = document
+        self.path = path
+
+
+# From a source's text and its documents' values to those in the clear; None: they are.
+Decrypt = Callable[[str, list[Any]], list[Any] | None]
 
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _LIST_FIELDS = frozenset(("apiVersion", "kind", "metadata", "items"))
@@ -44,8 +61,11 @@ _LIST_FIELDS = frozenset(("apiVersion", "kind", "metadata", "items"))
 class _Origin:
     """A document's text, and where its fields are once somebody asks."""
 
-    def __init__(self, source: str, text: str, parsed: yamltext.Parsed) -> None:
+    def __init__(
+        self, source: str, text: str, parsed: yamltext.Parsed, encrypted: bool = False
+    ) -> None:
         self.source = source
+        self.encrypted = encrypted
         self.parsed = parsed
         self._text = text
 
@@ -80,6 +100,11 @@ class Document:
         return self._origin.position((*self._path, *path))
 
     @property
+    def encrypted(self) -> bool:
+        """Whether it was decrypted on its way here."""
+        return self._origin.encrypted
+
+    @property
     def label(self) -> str:
         """`services/web`, as far as it says who it is."""
         return _label(self.object)
@@ -108,18 +133,20 @@ def load(
     *,
     namespace: str = "default",
     check: Callable[[object], list[Problem]] = validate,
+    decrypt: Decrypt | None = None,
 ) -> Loaded:
     """Every object in the sources, and every problem of every one of them.
 
     `namespace` is where objects go that don't say: it tells whether two are the same. `check`
-    says what is wrong with one object.
+    says what is wrong with one object. `decrypt` gives the documents of a source in the clear, or
+    None where it is not encrypted.
     """
     documents: list[Document] = []
     problems: list[Located] = []
     first: dict[tuple[str, str, str], Document] = {}
     for each in sources:
         problems += each.problems
-        for found in _objects(each):
+        for found in _objects(each, decrypt):
             if isinstance(found, Located):
                 problems.append(found)
                 continue
@@ -178,14 +205,17 @@ def _not_for_manifests(obj: dict[str, Any]) -> Iterator[Problem]:
         yield Problem(("kind",), message, "remove it", Code.FORBIDDEN)
 
 
-def _objects(source: Source) -> Iterator[Document | Located]:
+def _objects(source: Source, decrypt: Decrypt | None) -> Iterator[Document | Located]:
     """The objects of a source, those in a List one by one."""
     text, found = _parsed(source)
+    encrypted = False
+    if decrypt is not None:
+        found, encrypted = _in_the_clear(source.name, text, list(found), decrypt)
     for parsed in found:
         if isinstance(parsed, Fault):
             yield parsed.located(source.name)
             continue
-        origin = _Origin(source.name, text, parsed)
+        origin = _Origin(source.name, text, parsed, encrypted)
         if not isinstance(parsed.value, dict):
             what = sort_of(parsed.value)
             message = f"expected an object (apiVersion, kind, metadata, …), got {what}"
@@ -195,6 +225,26 @@ def _objects(source: Source) -> Iterator[Document | Located]:
             yield from _items(origin, parsed.value, ())
         else:
             yield Document(origin, parsed.value)
+
+
+def _in_the_clear(
+    name: str, text: str, found: list[yamltext.Parsed | Fault], decrypt: Decrypt
+) -> tuple[list[yamltext.Parsed | Fault], bool]:
+    """What was found, decrypted; and whether it had to be. Faults stay as they are, and keep what
+    is encrypted from being read: it is whole, or nothing."""
+    parsed = [each for each in found if isinstance(each, yamltext.Parsed)]
+    try:
+        values = decrypt(text, [each.value for each in parsed])
+    except Undecryptable as error:
+        if len(parsed) < len(found):
+            return [each for each in found if isinstance(each, Fault)], False
+        origin = _Origin(name, text, parsed[error.document])
+        line, column = origin.position(error.path)
+        return [Fault(line, column, error.message, error.hint, Code.INVALID)], False
+    if values is None:
+        return found, False
+    pairs = zip(parsed, values, strict=True)
+    return [msgspec.structs.replace(each, value=value) for each, value in pairs], True
 
 
 def _parsed(source: Source) -> tuple[str, Iterable[yamltext.Parsed | Fault]]:

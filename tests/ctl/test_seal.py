@@ -9,10 +9,12 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyrage
 import pytest
 
 from api.context import load, save
 from tests.ctl.runner import Ctl
+from tests.sops.writer import as_json, as_yaml, encrypted
 
 TEXT = """\
 # of the shop
@@ -276,3 +278,33 @@ def test_a_secret_in_the_clear_in_a_repository_warns(
     assert warning in desk("apply", "-f", str(manifest)).err, "tracked, whatever is ignored"
     desk("seal", "-f", str(manifest), "-i")
     assert warning not in desk("apply", "-f", str(manifest)).err
+
+
+def test_what_sops_encrypted_is_applied_and_is_not_in_the_clear(desk: Ctl, tmp_path: Path) -> None:
+    me = pyrage.x25519.Identity.generate()
+    secret = {
+        "apiVersion": "skep.dev/v1",
+        "kind": "Secret",
+        "metadata": {"name": "db"},
+        "stringData": {"password": "hunter2"},
+    }
+    made = encrypted([secret], [me.to_public()], lambda path: "stringData" in path,
+                     encrypted_regex="^stringData$")  # fmt: skip
+    path = tmp_path / "secret.sops.yaml"
+    path.write_text(as_yaml(made))
+    (tmp_path / ".git").mkdir()
+    bare = Ctl({**desk.environment, "HOME": str(tmp_path)}, desk.namespace)
+    refused = bare("apply", "-f", str(path), code=4)
+    assert f"{path}:7:1: no age identity is there" in refused.err
+    assert "SOPS_AGE_KEY_FILE" in refused.err
+    (tmp_path / "keys.txt").write_text(f"{me}\n")
+    keys = {"SOPS_AGE_KEY_FILE": str(tmp_path / "keys.txt")}
+    mine = Ctl({**bare.environment, **keys}, desk.namespace)
+    done = mine("apply", "-f", str(path))
+    assert "secret/db created" in done.out and "in the clear" not in done.err
+    assert "secret/db unchanged" in mine("apply", "-f", str(path)).out
+    json_path = tmp_path / "secret.json"
+    json_path.write_text(as_json(made[0]))
+    assert mine("diff", "-f", str(json_path)).out == ""
+    path.write_text(path.read_text().replace("name: db", "name: other"))
+    assert "its MAC is another one" in mine("apply", "-f", str(path), code=4).err
