@@ -106,7 +106,8 @@ def _facts(field: Field, width: int, indent: int = 2) -> Iterator[str]:
     if field.format:
         yield from _wrapped(f"Form: {field.format}", width, indent)
     if field.has_default and field.default not in ({}, []):
-        yield from _wrapped(f"Default: {json.dumps(field.default)}", width, indent)
+        more = "".join(f"; with {w}: {json.dumps(v)}" for w, v in field.other_defaults)
+        yield from _wrapped(f"Default: {json.dumps(field.default)}{more}", width, indent)
     if field.examples:
         shown = ", ".join(json.dumps(example, ensure_ascii=False) for example in field.examples)
         yield from _wrapped(f"For example: {shown}", width, indent)

@@ -26,6 +26,7 @@ class Field(msgspec.Struct, frozen=True, kw_only=True):
     required: bool = False
     read_only: bool = False  # the system's to write
     default: Any = msgspec.UNSET
+    other_defaults: tuple[tuple[str, Any], ...] = ()  # where another field says so, in words
     enum: tuple[str, ...] = ()
     examples: tuple[Any, ...] = ()
     format: str = ""  # what text must look like, in words
@@ -35,6 +36,8 @@ class Field(msgspec.Struct, frozen=True, kw_only=True):
     def has_default(self) -> bool:
         return self.default is not msgspec.UNSET
 
+
+Others = dict[str, Any]  # in words when: the default
 
 _WORDS = {
     "object": "mapping",
@@ -54,14 +57,15 @@ def explain(kind: Kind, path: Sequence[str]) -> Field:
     Its children are there to any depth. Raises UnknownField.
     """
     node, required, walked = resolved(kind.name), False, [kind.name]
+    others: Others = {}
     for name in path:
         inner = _fields_of(node)
         if name not in inner:
             raise UnknownField(_unknown(kind, walked, name, list(inner)))
         required = name in _looked_through(node).get("required", [])
-        node = inner[name]
+        node, others = inner[name], _others(node).get(name, {})
         walked.append(name)
-    return _field(walked[-1], tuple(walked[1:]), node, required=required)
+    return _field(walked[-1], tuple(walked[1:]), node, others, required=required)
 
 
 def _unknown(kind: Kind, walked: list[str], name: str, known: list[str]) -> str:
@@ -84,7 +88,26 @@ def _fields_of(node: Schema) -> dict[str, Schema]:
     return properties
 
 
-def _field(name: str, path: tuple[str, ...], node: Schema, *, required: bool) -> Field:
+def _others(node: Schema) -> dict[str, dict[str, Any]]:
+    """By the name of a field in it, and in words when: its default."""
+    return {
+        name: value
+        for sibling, by in node.get("x-default-by", {}).items()
+        for name, value in _turned(sibling, by).items()
+    }
+
+
+def _turned(sibling: str, by: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = {}
+    for which, defaults in by.items():
+        for name, default in defaults.items():
+            found.setdefault(name, {})[f"{sibling} {which}"] = default
+    return found
+
+
+def _field(
+    name: str, path: tuple[str, ...], node: Schema, others: Others, *, required: bool
+) -> Field:
     inner = _looked_through(node)
     most = inner.get("required", [])
     return Field(
@@ -95,11 +118,14 @@ def _field(name: str, path: tuple[str, ...], node: Schema, *, required: bool) ->
         required=required,
         read_only=node.get("readOnly", False),
         default=node.get("default", msgspec.UNSET),
+        other_defaults=tuple(others.items()),
         enum=tuple(inner.get("enum", ())),
         examples=tuple(node.get("examples", ())),
         format=inner.get("patternErrorMessage", ""),
         children=tuple(
-            _field(child, (*path, child), inside, required=child in most)
+            _field(
+                child, (*path, child), inside, _others(node).get(child, {}), required=child in most
+            )
             for child, inside in _fields_of(node).items()
         ),
     )

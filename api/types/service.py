@@ -72,6 +72,11 @@ class ServiceSpec(Struct, kw_only=True):
     job: JobPolicy = msgspec.field(default_factory=JobPolicy)
     schedule: Schedule | None = None
 
+    def __post_init__(self) -> None:
+        # Who ended well has done a job: jobs of before this was their default say so too.
+        if self.is_job and self.restart.condition == "any":
+            self.restart = msgspec.structs.replace(self.restart, condition="on-failure")
+
     @property
     def is_job(self) -> bool:
         return self.mode in JOB_MODES

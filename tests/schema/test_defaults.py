@@ -34,6 +34,19 @@ def test_a_field_that_does_not_go_with_its_sibling_gets_none() -> None:
     assert default(service())["spec"]["replicas"] == 1
 
 
+def test_jobs_are_not_started_again_when_they_ended_well() -> None:
+    def condition(**spec: Any) -> str:
+        found: str = default(service(**spec))["spec"]["restart"]["condition"]
+        return found
+
+    assert condition() == condition(mode="global", restart={"delay": "1s"}) == "any"
+    assert condition(mode="replicated-job") == "on-failure"
+    assert condition(mode="global-job", restart={"delay": "1s"}) == "on-failure"
+    assert condition(mode="replicated-job", restart={"condition": "none"}) == "none"
+    given = default(service(mode="global-job", restart={"delay": "1s"}))["spec"]["restart"]
+    assert (given["delay"], given["maxDelay"]) == ("1s", "5m")
+
+
 def test_what_users_did_not_write_and_has_no_default_stays_out() -> None:
     filled = default(minimal("Service"))
     assert filled["metadata"] == {"name": "web"}

@@ -210,7 +210,7 @@ def job(**spec: Any) -> dict[str, Any]:
         (
             templated(devices=[{"resource": "gpu"}]),
             "spec.template.devices[0].resource",
-            '"gpu" is not reserved (add resources.reservations.generic: {gpu: 1})',
+            '"gpu" is not reserved; add resources.reservations.generic: {gpu: 1}',
         ),
         (
             reserving({"gpu": 1}, devices=[{"resource": "gpu", "source": "/dev/fuse"}]),

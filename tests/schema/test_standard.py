@@ -41,7 +41,7 @@ ODD: list[Any] = [
 ]  # fmt: skip
 ANNOTATIONS = {
     *("$schema", "$id", "title", "description", "examples", "default", "readOnly", "writeOnly"),
-    *("patternErrorMessage", "x-also-known-as", "x-reserved", "x-only-with"),
+    *("patternErrorMessage", "x-also-known-as", "x-reserved", "x-only-with", "x-default-by"),
     *("x-list-keys", "x-list-set"),  # how server-side apply merges lists
 }
 
