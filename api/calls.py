@@ -24,7 +24,7 @@ from api.types.join import (
     TokenReply,
     UserCertificateRequest,
 )
-from api.types.kinds import BY_NAME, Kind
+from api.types.kinds import BY_NAME, SECRET, Kind
 from api.types.sealing import SealedValue, SealedValues, Verdict, Verdicts
 
 if TYPE_CHECKING:
@@ -173,6 +173,22 @@ class Calls(abc.ABC):
             body["gracePeriodSeconds"] = 0
         path = object_path(kind, namespace, name)
         return await self._document("DELETE", path, query=_dry(dry_run), body=body)
+
+    async def secret_holders(self, namespace: str, name: str) -> Document:
+        """Who uses a secret: `services`, and `versions` with the `tasks` that hold each."""
+        return await self._document("GET", f"{object_path(SECRET, namespace, name)}/holders")
+
+    async def roll_back_secret(self, namespace: str, name: str, version: int = 0) -> Document:
+        """Give a secret the bytes that it had in that version (0: in the one before); as it is
+        then."""
+        path = f"{object_path(SECRET, namespace, name)}/rollback"
+        body = {"version": version}
+        return await self._document("POST", path, body=body, repeatable=version > 0)
+
+    async def destroy_secret_version(self, namespace: str, name: str, version: int) -> Document:
+        """End the bytes of a version that nobody holds; the secret as it is then."""
+        path = f"{object_path(SECRET, namespace, name)}/versions/{version}"
+        return await self._document("DELETE", path)
 
     async def delete_collection(
         self,

@@ -19,6 +19,7 @@ from controllers.reconcile.recorder import Recorder
 from controllers.reconcile.supervisor import Component, Supervisor
 from controllers.scheduler import Scheduler
 from controllers.sealing import SealingController
+from controllers.secrets import SecretController
 
 
 def wall_clock() -> datetime:
@@ -54,6 +55,7 @@ class Controllers:
             Scheduler(cache, store, self.recorder, clock),
             Reaper(cache, store, clock),
             OwnerController(cache, store, clock),
+            SecretController(cache, store),
         ]
         if trust is not None:
             components.append(AuthorityController(cache, trust, self.recorder, clock))

@@ -304,10 +304,18 @@ def _node(output: Output, obj: Document, tasks: Sequence[Document]) -> Iterator[
 
 def _secret(obj: Document) -> Iterator[str]:
     yield _line("Version", text(obj, "status", "version", default="0"))
+    yield _line("Keep", f"{obj.get('keep', 5)} versions")
+    yield _line("Users", f"{text(obj, 'status', 'usedBy', default='0')} services")
     sizes = field(obj, "status", "sizes") or {}
     yield _line("Keys", len(sizes))
     for key, count in sorted(sizes.items()):
         yield f"  {clean(key)}: {count} bytes"
+    kept = field(obj, "status", "versions") or []
+    yield _line("Versions", f"{len(kept)}; ctl secret history says who holds them")
+    for each in kept:
+        state = "destroyed" if each.get("destroyed") else f"{each.get('size', 0)} bytes"
+        origin = f", from {clean(each['origin'])}" if each.get("origin") else ""
+        yield f"  {each['version']}: {each.get('created', '<unknown>')}, {state}{origin}"
 
 
 def _everything_else(obj: Document) -> Iterator[str]:

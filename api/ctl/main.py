@@ -25,7 +25,7 @@ _SECTIONS: dict[str, tuple[str, ...]] = {
     "See": ("status", "get", "describe", "events", "logs"),
     "Set up": ("init", "join", "token", "ca", "user"),
     "Keep in git": ("seal",),
-    "Act": ("scale", "restart", "rollout", "job", "exec", "wait", "node"),
+    "Act": ("scale", "restart", "rollout", "secret", "job", "exec", "wait", "node"),
     "Know": ("explain", "context", "completion", "version"),
 }
 _SHARED = {"label": "label", "annotate": "label"}  # verbs of one file, by their own names

@@ -81,14 +81,14 @@ def _files(word: str) -> list[tuple[str, bytes]]:
     if path.is_dir():
         if equals:
             raise Usage(f"{path} is a directory, so its files give the keys", f"leave out {key}=")
-        return [(each.name, _read(each)) for each in sorted(path.iterdir()) if each.is_file()]
-    return [(key if equals else path.name, _read(path))]
+        return [(each.name, read(each)) for each in sorted(path.iterdir()) if each.is_file()]
+    return [(key if equals else path.name, read(path))]
 
 
 def _env_file(path: Path) -> list[tuple[str, bytes]]:
     found = []
     try:
-        lines = _read(path).decode().splitlines()
+        lines = read(path).decode().splitlines()
     except UnicodeDecodeError:
         raise CtlError(f"{path} is not a text file") from None
     for number, line in enumerate(lines, 1):
@@ -101,7 +101,7 @@ def _env_file(path: Path) -> list[tuple[str, bytes]]:
     return found
 
 
-def _read(path: Path) -> bytes:
+def read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:

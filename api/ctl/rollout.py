@@ -35,8 +35,8 @@ from api.types.columns import (
     service_condition,
     text,
 )
-from api.types.kinds import REVISION, SERVICE
-from api.types.service import RESUME, UNDONE_TO
+from api.types.kinds import REVISION, SECRET, SERVICE
+from api.types.service import RESUME, UNDONE_SECRETS, UNDONE_TO
 
 if TYPE_CHECKING:
     from api.calls import Calls
@@ -187,7 +187,8 @@ def undo(
         if observed(service) and _wanted_now(service) == name:
             session.output.data(f"service/{target.name} unchanged (it is at revision {number})")
         else:
-            await client.patch(SERVICE, namespace, target.name, undoing(service, chosen))
+            newest = await _newest(client, namespace, chosen)
+            await client.patch(SERVICE, namespace, target.name, undoing(service, chosen, newest))
             session.output.data(f"service/{target.name} goes back to revision {number} ({name})")
             session.output.note(
                 "the manifest that it was applied from still says otherwise: change it too, or the"
@@ -265,10 +266,48 @@ def _chosen(service: Document, kept: Sequence[Document], number: int | None) -> 
     return earlier[-1]
 
 
-def undoing(service: Document, revision: Document) -> Document:
-    """The patch that copies the revision's template into the service, if it is still as seen."""
+async def _newest(client: Client, namespace: str, revision: Document) -> dict[str, int]:
+    """The newest versions of the revision's secrets. Raises CtlError where one that it names is
+    not kept."""
+    import msgspec
+
+    from api.client import ApiError
+    from api.ctl.secret import versions
+    from api.rendering import secret_names
+    from api.types.template import TaskTemplate
+
+    template = msgspec.convert(revision["spec"]["template"], TaskTemplate)
+    named = revision["spec"].get("secrets") or {}
+    found: dict[str, int] = {}
+    for name in sorted(secret_names(template)):
+        try:
+            secret = await client.get(SECRET, namespace, name)
+        except ApiError as error:
+            if error.code != 404:
+                raise
+            continue
+        found[name] = int(field(secret, "status", "version") or 0)
+        kept = [each["version"] for each in versions(secret) if not each.get("destroyed")]
+        if name in named and named[name] not in kept:
+            there = ", ".join(map(str, kept))
+            raise CtlError(
+                f"version {named[name]} of secret {name}, which revision"
+                f" {_number(revision)} needs, is not kept (there are: {there})",
+                "undo to another revision, or deploy that template again with the newest version",
+            )
+    return found
+
+
+def undoing(
+    service: Document, revision: Document, newest: Mapping[str, int] | None = None
+) -> Document:
+    """The patch that copies the revision's template into the service, if it is still as seen.
+
+    `newest` are its secrets' versions by now, in whose place come those of the revision.
+    """
     metadata, template = service["metadata"], _given(revision["spec"]["template"])
-    annotations = {UNDONE_TO: revision["metadata"]["name"]}
+    annotations: dict[str, str | None] = {UNDONE_TO: revision["metadata"]["name"]}
+    annotations[UNDONE_SECRETS] = json.dumps(newest, separators=(",", ":")) if newest else None
     said = (metadata.get("annotations") or {}).get(patches.LAST_APPLIED, "")
     if said:
         applied = json.loads(said)

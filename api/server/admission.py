@@ -118,8 +118,11 @@ def left_out(unknown: Iterable[schema.Problem]) -> list[str]:
     return [f"{problem.field}: {problem.text}; it was left out" for problem in unknown]
 
 
-def draft_new(kind: Kind, document: Document, *, now: datetime, book: Book | None = None) -> Draft:
-    """A new object from a checked document. Raises Rejected."""
+def draft_new(
+    kind: Kind, document: Document, *, now: datetime, book: Book | None = None, after: int = 0
+) -> Draft:
+    """A new object from a checked document. A secret's first version is the one that comes after
+    `after`. Raises Rejected."""
     given = document
     document, payload = _completed(kind, document)
     if kind is SECRET and payload is None:
@@ -136,7 +139,7 @@ def draft_new(kind: Kind, document: Document, *, now: datetime, book: Book | Non
     }
     if book is not None:
         document["metadata"]["managedFields"] = book(None, _view(given, payload))
-    writes = _version(document, {}, payload, None, now) if payload is not None else []
+    writes = _version(document, {}, payload, None, now, after=after) if payload is not None else []
     return _draft(kind, document, payload, writes=writes)
 
 
@@ -304,11 +307,12 @@ def _version(
     old_payload: dict[str, bytes] | None,
     now: datetime,
     held: Collection[int] = (),
+    after: int = 0,
 ) -> list[Write]:
     """Give a secret's document the status that says a version more; the writes of its bytes."""
     before = msgspec.convert(status_before, SecretStatus)
     keep = int(document.get("keep", SECRET_KEEP))
-    new = versions.added(before, payload, now, keep=keep, held=held)
+    new = versions.added(before, payload, now, keep=keep, held=held, after=after)
     document["status"] = msgspec.to_builtins(new.status)
     metadata = document["metadata"]
     namespace, name = metadata.get("namespace", ""), metadata["name"]

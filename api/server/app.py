@@ -46,6 +46,7 @@ from api.server.reading import Reading
 from api.server.resources import Clock, Resources, utc_now
 from api.server.sealed import Opener
 from api.server.sealing import SealingHandlers
+from api.server.secrets import SecretVersions
 from api.server.statuses import Statuses
 from api.server.streams import Streams
 from api.server.users import Users
@@ -53,7 +54,7 @@ from api.server.watch import QUEUE_BYTES, Watches
 from api.store.cache import Cache
 from api.store.contract import Store
 from api.trust.trust import Trust
-from api.types.kinds import TASK
+from api.types.kinds import SECRET, TASK
 from api.types.task import TaskState
 
 MIB = 1024 * 1024
@@ -94,8 +95,9 @@ class Server:
         self.metrics = Metrics()
         payloads = Payloads(store)
         opener = Opener(trust, cache)
+        self._unsubscribe = cache.listen(payloads.heard, kinds={SECRET})
         resources = Resources(store, cache, payloads, opener, clock)
-        deletions = Deletions(store, cache, payloads, resources)
+        deletions = Deletions(store, cache, resources)
         self.watches = Watches(cache, queue_bytes=settings.watch_queue)
         self.assignments = Assignments(cache, payloads)
         self.statuses = Statuses(store, cache, resources, self.metrics)
@@ -133,6 +135,7 @@ class Server:
             agents=Agents(
                 settings, sessions, joins, self.statuses, images, self.assignments, streams
             ),
+            secrets=SecretVersions(store, cache, payloads, resources, settings),
             streams=streams,
             components=components,
             metrics=self.metrics,
@@ -154,6 +157,7 @@ class Server:
 
     async def end_streams(self, app: web.Application) -> None:
         """What is held open ends in good order, so that stopping takes no time."""
+        self._unsubscribe()
         self.watches.close()
         self.assignments.close()
 

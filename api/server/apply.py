@@ -16,11 +16,12 @@ import asyncio
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
 from api import schema
+from api.rendering import secret_names
 from api.server import admission, dependencies, managed, payloads, reach, status
 from api.server.admission import APPLYSET_LABEL, Draft, Rejected
 from api.server.deletion import DeleteOptions
@@ -33,7 +34,9 @@ from api.server.status import Cause, Failure
 from api.store.cache import Cache, Item
 from api.store.contract import ABSENT, Conflict, Store, Write
 from api.store.keys import object_key
+from api.types import codec
 from api.types.kinds import BY_NAME, CONFIG, KINDS, NAMESPACE, SECRET, SERVICE, Kind
+from api.types.service import Service
 
 _ORDER = {kind.name: at for at, kind in enumerate(KINDS)}
 MANAGER = "ctl"  # in the book of who manages which field
@@ -148,7 +151,7 @@ class Applier:
         if not options.dry_run:
             await self._write_all(entries, options, world)
         said = [self._said(entry, options) for entry in entries]
-        for gone in await self._prune(pruned, options):
+        for gone in await self._prune(pruned, entries, options):
             said.append(_pruned(gone, options))
         return {"items": said}
 
@@ -253,7 +256,7 @@ class Applier:
         if item is None:
             if not world.brings_namespace(entry.namespace):
                 self._resources.require_namespace(entry.kind, entry.namespace)
-            draft = admission.draft_new(entry.kind, _noted(wanted), now=self._resources.now())
+            draft = self._resources.new(entry.kind, _noted(wanted), None)
             entry.result = "created"
         else:
             draft = await self._draft_change(entry, item, wanted)
@@ -358,14 +361,17 @@ class Applier:
             if item.obj.metadata.labels.get(APPLYSET_LABEL) == options.prune
             and item.key not in kept
         ]
-        for item in gone:
-            self._deletions.plan(item)  # refused now, before anything is written
+        _require_unused(gone, entries)
+        for item in gone:  # refused now, before anything is written
+            self._deletions.plan(item, _pruning(gone, entries, options))
         return gone
 
-    async def _prune(self, items: Sequence[Item], options: Options) -> list[Written]:
+    async def _prune(
+        self, items: Sequence[Item], entries: Sequence[_Entry], options: Options
+    ) -> list[Written]:
         current = [self._cache.get(item.kind, item.namespace, item.name) for item in items]
         there = [item for item in current if item is not None]
-        return await self._deletions.every(there, DeleteOptions(dry_run=options.dry_run))
+        return await self._deletions.every(there, _pruning(items, entries, options))
 
     def _said(self, entry: _Entry, options: Options) -> dict[str, Any]:
         said: dict[str, Any] = {
@@ -378,6 +384,33 @@ class Applier:
         if options.full or options.dry_run:
             said["object"] = msgspec.Raw(entry.written.served())
         return said
+
+
+def _pruning(gone: Sequence[Item], entries: Sequence[_Entry], options: Options) -> DeleteOptions:
+    """Services that go too, or are applied and were looked at, keep no secret from going."""
+    ids = {f"{item.namespace}/{item.name}" for item in gone if item.kind is SERVICE}
+    ids |= {f"{entry.namespace}/{entry.name}" for entry in entries if entry.kind is SERVICE}
+    return DeleteOptions(dry_run=options.dry_run, leaving=frozenset(ids))
+
+
+def _require_unused(gone: Sequence[Item], entries: Sequence[_Entry]) -> None:
+    """Of services that are applied, what counts is what they are about to name. Raises Failure
+    409."""
+    named: dict[str, str] = {}
+    for entry in entries:
+        if entry.kind is SERVICE and entry.draft is not None:
+            service = cast(Service, codec.decode(SERVICE, entry.draft.value, 0))
+            for name in secret_names(service.spec.template):
+                named[f"{entry.namespace}/{name}"] = entry.name
+    for item in gone:
+        user = named.get(f"{item.namespace}/{item.name}") if item.kind is SECRET else None
+        if user is not None:
+            why = (
+                f"it is no more part of what is applied, and service {user} names it; nothing was"
+                " changed. Apply it too, or take it out of the service"
+            )
+            title = status.title(SECRET, item.namespace, item.name)
+            raise Failure(409, "Conflict", f"{title} can't be pruned: {why}")
 
 
 def _authorize(entries: Sequence[_Entry], refused: Refused) -> None:

@@ -7,6 +7,7 @@ it shall be removed: its agent stops it first.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 from typing import NamedTuple
 
@@ -20,13 +21,15 @@ from api.types.kinds import CONFIG, KINDS, NAMESPACE, NODE, REVISION, SECRET, SE
 from api.types.meta import FOREGROUND, ORPHAN
 from api.types.task import Task, TaskState
 
+_NAMED = 5  # services in a sentence
 POLICIES = ("Background", "Foreground", "Orphan")
 
 
 class DeleteOptions(NamedTuple):
     preconditions: Preconditions = Preconditions()
     dry_run: bool = False
-    force: bool = False  # also a node that is connected
+    force: bool = False  # also a node that is connected, a secret that is used
+    leaving: frozenset[str] = frozenset()  # services that are about to need no secret any more
     policy: str = "Background"  # what becomes of objects that it owns: one of POLICIES
 
 
@@ -49,6 +52,13 @@ def require_deletable(item: Item, cache: Cache, options: DeleteOptions) -> None:
             " its certificate ends with it, and its tasks are replaced elsewhere"
         )
         raise status.conflict(kind, "", name, why)
+    if kind is SECRET and not options.force and (services := used_by(item, cache, options.leaving)):
+        why = (
+            f"can't be deleted: {_services(services)} {'use' if len(services) > 1 else 'uses'} it."
+            " Take it out of them first, or insist (ctl delete --force; gracePeriodSeconds 0): what"
+            " runs keeps its files, but no task can start with it, after a crash neither"
+        )
+        raise status.Failure(409, "Conflict", f"{status.title(kind, item.namespace, name)} {why}")
     if options.policy == "Orphan" and kind in (SERVICE, NAMESPACE):
         what = "its tasks" if kind is SERVICE else "what is in it"
         raise status.bad_request(
@@ -94,14 +104,28 @@ def owns(item: Item, cache: Cache) -> bool:
     return any(cache.by(kind, "owner", uid) for kind in KINDS if kind.declared)
 
 
-def still_used(item: Item, cache: Cache) -> list[str]:
-    """A warning where services still name it."""
+def used_by(item: Item, cache: Cache, leaving: Collection[str] = ()) -> list[str]:
+    """The services that name a secret or config and stay, sorted."""
     index = {SECRET.name: "secret", CONFIG.name: "config"}.get(item.kind.name)
     if index is None:
         return []
-    id = f"{item.namespace}/{item.name}"
-    users = sorted(user.name for user in cache.by(SERVICE, index, id))
+    return sorted(
+        user.name
+        for user in cache.by(SERVICE, index, f"{item.namespace}/{item.name}")
+        if user.obj.metadata.deletion_timestamp is None
+        and f"{user.namespace}/{user.name}" not in leaving
+    )
+
+
+def still_used(item: Item, cache: Cache) -> list[str]:
+    """A warning where services still name it."""
+    users = used_by(item, cache)
     if not users:
         return []
-    named = ", ".join(users[:5]) + (f" and {len(users) - 5} more" if len(users) > 5 else "")
-    return [f"{index} {id} is still named by services {named}; their new tasks wait for it"]
+    what = f"{item.kind.name.lower()} {item.namespace}/{item.name}"
+    return [f"{what} is still named by {_services(users)}; their new tasks wait for it"]
+
+
+def _services(names: list[str]) -> str:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return f"service{'s' if len(names) > 1 else ''} {', '.join(names[:_NAMED])}{more}"

@@ -14,22 +14,18 @@ from api.server.deletion import (
     writes_of,
 )
 from api.server.documents import Preconditions
-from api.server.payloads import Payloads
 from api.server.resources import TRIES, Resources, Written
 from api.store.cache import Cache, Item
 from api.store.contract import Conflict, Store, Write
-from api.types.kinds import SECRET, Kind
+from api.types.kinds import SERVICE, Kind
 
 
 class Deletions:
     """Reads and waits as `resources` does."""
 
-    def __init__(
-        self, store: Store, cache: Cache, payloads: Payloads, resources: Resources
-    ) -> None:
+    def __init__(self, store: Store, cache: Cache, resources: Resources) -> None:
         self._store = store
         self._cache = cache
-        self._payloads = payloads
         self._resources = resources
 
     async def one(
@@ -52,8 +48,6 @@ class Deletions:
                 self._resources.unless_insisted(item, options.preconditions)
                 await self._resources.refresh()
                 continue
-            if last.deleted and kind is SECRET:
-                self._payloads.forget(item.obj.metadata.uid)
             await self._resources.seen(revision)
             return last._replace(revision=revision)
         raise status.conflict(kind, namespace, name)
@@ -65,6 +59,8 @@ class Deletions:
 
         Raises Failure for one that must not be deleted, before any is; StoreError.
         """
+        going = {f"{item.namespace}/{item.name}" for item in items if item.kind is SERVICE}
+        options = options._replace(leaving=options.leaving | going)
         plans = [(item, *self.plan(item, options)) for item in items]
         if options.dry_run:
             return [last for _, _, last in plans]

@@ -23,6 +23,7 @@ from api.server.reach import may_reach
 from api.server.reading import Reading
 from api.server.resources import Resources, Written
 from api.server.scale import Scales
+from api.server.secrets import SecretVersions
 from api.server.ssa import ServerSide
 from api.server.streams import Streams, item_of_task
 from api.store.cache import Cache
@@ -53,6 +54,7 @@ class Handlers:
         applier: Applier,
         reading: Reading,
         agents: Agents,
+        secrets: SecretVersions,
         streams: Streams,
         components: Callable[[], list[dict[str, Any]]],
         metrics: Metrics,
@@ -72,6 +74,7 @@ class Handlers:
         self._metrics = metrics
         self._by_sub: dict[tuple[str, str], Callable[..., Awaitable[web.StreamResponse]]] = {
             **agents.by_sub(),
+            **secrets.by_sub(),
             (SERVICE.name, "scale"): self._scale,
             (TASK.name, "log"): self._log,
             (TASK.name, "exec"): self._exec,

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import base64
 from collections import OrderedDict
-from collections.abc import Collection
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
 from api import schema
 from api.server.documents import Document
-from api.store.cache import Item
+from api.store.cache import DELETED, CacheEvent, Item
 from api.store.contract import Store
 from api.store.keys import payload_key
 from api.types.secret import Config, Payload, Secret
@@ -158,11 +158,14 @@ class Payloads:
                 return payload
         return None
 
-    def forget(self, uid: str, versions: Collection[int] | None = None) -> None:
-        """Call when versions of a secret are gone (None: all): they don't stay in memory."""
-        for id in [id for id in self._kept if id[0] == uid]:
-            if versions is None or id[1] in versions:
-                self._bytes -= _size(self._kept.pop(id))
+    def heard(self, events: Sequence[CacheEvent]) -> None:
+        """What is gone from the store doesn't stay in memory: to listen to the cache with."""
+        for event in events:
+            uid = event.item.obj.metadata.uid
+            status = None if event.type == DELETED else event.item.obj.status
+            for id in [id for id in self._kept if id[0] == uid]:
+                if status is None or not status.has(id[1]):
+                    self._bytes -= _size(self._kept.pop(id))
 
 
 def _size(payload: Payload) -> int:

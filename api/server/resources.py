@@ -30,6 +30,7 @@ from api.server.managed import Author, Book
 from api.server.patches import Patch
 from api.server.payloads import Payloads
 from api.server.sealed import Opener
+from api.store import holders
 from api.store.cache import Cache, Item
 from api.store.contract import ABSENT, Conflict, Store, Write
 from api.store.keys import object_key, payload_keys
@@ -180,7 +181,7 @@ class Resources:
             document = self.opened(document)
             document, said = admission.checked(document, options.validation)
             book = managed.exactly(managed.created(document, author, managed.UPDATE))
-            draft = admission.draft_new(kind, document, now=author.now, book=book)
+            draft = self.new(kind, document, book)
         except Rejected as error:
             raise status.invalid(kind, namespace, name, error.causes) from None
         draft.warnings = said
@@ -324,7 +325,20 @@ class Resources:
         book: Book | None,
     ) -> Draft:
         """A draft of the stored object `item` as the checked document says. Raises Rejected."""
-        return admission.draft_change(item.kind, document, old, payload, book, now=self._clock())
+        held = () if payload is None else holders.held(self._cache, item.namespace, item.name)
+        return admission.draft_change(
+            item.kind, document, old, payload, book, now=self._clock(), held=held
+        )
+
+    def new(self, kind: Kind, document: Document, book: Book | None) -> Draft:
+        """A draft of a new object. A secret that is made anew while tasks have versions of the one
+        before goes on after them: no number ever means two contents. Raises Rejected."""
+        metadata = document["metadata"]
+        after = 0
+        if kind is SECRET:
+            namespace, name = metadata.get("namespace", ""), metadata["name"]
+            after = holders.highest(self._cache, namespace, name)
+        return admission.draft_new(kind, document, now=self._clock(), book=book, after=after)
 
     # Parts
 

@@ -56,7 +56,7 @@ class ServerSide:
         try:
             document, said = admission.checked(wanted, options.validation)
             book = managed.exactly(managed.created(document, author, managed.APPLY))
-            draft = admission.draft_new(kind, document, now=author.now, book=book)
+            draft = self._resources.new(kind, document, book)
         except Rejected as error:
             namespace = metadata.get("namespace", "")
             raise status.invalid(kind, namespace, metadata["name"], error.causes) from None

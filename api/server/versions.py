@@ -67,9 +67,10 @@ def added(
     keep: int,
     held: Collection[int] = (),
     origin: str = "",
+    after: int = 0,
 ) -> NewVersion:
-    """The status with one version more."""
-    version = before.version + 1
+    """The status with one version more, whose number is above `after`."""
+    version = max(before.version, after) + 1
     sizes = {key: len(value) for key, value in data.items()}
     newest = SecretVersion(
         version=version,
@@ -77,7 +78,7 @@ def added(
         size=sum(sizes.values()),
         origin=origin,
     )
-    first = before.oldest if before.version else version
+    first = before.oldest if before.version else 1
     versions, gone = retained([*history(before), newest], keep, held)
     status = msgspec.structs.replace(
         before, version=version, sizes=sizes, versions=versions, first=first if first > 1 else 0

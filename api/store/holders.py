@@ -45,6 +45,17 @@ def held(cache: Cache, namespace: str, name: str) -> frozenset[int]:
     return frozenset(versions)
 
 
+def highest(cache: Cache, namespace: str, name: str) -> int:
+    """The highest version that any task has or any revision names; 0: there is none."""
+    found = 0
+    for item in cache.by(REVISION, "secret", f"{namespace}/{name}"):
+        found = max(found, item.obj.spec.secrets.get(name, 0))
+        for known in cache.by(TASK, "revision", f"{namespace}/{item.name}"):
+            if known.obj.live:
+                found = max(found, known.obj.status.secrets.get(name, 0))
+    return found
+
+
 def _revisions(service: Service) -> tuple[str, ...]:
     """Those that its tasks may be made of."""
     update = service.status.update

@@ -256,6 +256,13 @@ def _user_expiry(obj: Document, now: datetime) -> str:
     return "expired" if end <= now else duration((end - now).total_seconds())
 
 
+def _secret_set(obj: Document, now: datetime) -> str:
+    versions = field(obj, "status", "versions")
+    if not isinstance(versions, list) or not versions:
+        return "<unknown>"
+    return age(versions[-1].get("created"), now)
+
+
 def _secret_sizes(obj: Document) -> dict[str, int]:
     sizes = field(obj, "status", "sizes")
     return dict(sizes) if isinstance(sizes, Mapping) else {}
@@ -372,6 +379,8 @@ COLUMNS: Final[Mapping[str, tuple[Column, ...]]] = {
         Column("KEYS", lambda obj, now: names(sorted(_secret_sizes(obj))), shrinks=True),
         Column("SIZE", lambda obj, now: size(sum(_secret_sizes(obj).values()))),
         Column("VERSION", lambda obj, now: text(obj, "status", "version", default="0")),
+        Column("SET", _secret_set, description="How long it has had this version."),
+        Column("USERS", lambda obj, now: text(obj, "status", "usedBy", default="0")),
         _AGE,
     ),
     "Config": (

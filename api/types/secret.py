@@ -42,6 +42,7 @@ class SecretStatus(Struct, kw_only=True):
     sizes: dict[str, int] = {}  # bytes of each key
     versions: list[SecretVersion] = []  # the oldest first; none: only `version`, from earlier
     first: int = 0  # the oldest that there ever was, where that is not 1
+    used_by: int = 0  # services that name it
 
     @property
     def oldest(self) -> int:
@@ -74,3 +75,21 @@ class Payload(Struct, kw_only=True):
 
     data: dict[str, bytes]  # base64 in JSON
     version: int
+
+
+class Rollback(Struct, kw_only=True):
+    """What is asked of `secrets/<name>/rollback`."""
+
+    version: int = 0  # 0: the one before
+
+
+class VersionHolders(Struct, kw_only=True):
+    version: int
+    tasks: list[str] = []  # that are not over, and have it or are to get it
+
+
+class Holders(Struct, kw_only=True):
+    """What `secrets/<name>/holders` answers."""
+
+    services: list[str] = []  # that name the secret
+    versions: list[VersionHolders] = []

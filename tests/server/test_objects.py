@@ -315,7 +315,10 @@ async def test_deleting_what_is_used_is_said(server: Running, admin: Client) -> 
     async with aiohttp.ClientSession() as session:
         url = f"{server.url}/apis/skep.dev/v1/namespaces/default/secrets/password"
         async with session.delete(url, ssl=server.tls()) as response:
-            assert "still named by services web" in response.headers["Warning"]
+            assert response.status == 409
+        force = {"gracePeriodSeconds": "0"}  # as `kubectl delete --force` does
+        async with session.delete(url, params=force, ssl=server.tls()) as response:
+            assert "still named by service web" in response.headers["Warning"]
 
 
 # What the system writes

@@ -188,7 +188,7 @@ async def test_the_bytes_are_in_no_answer_log_or_object(
         await admin.create(service(secrets=[{"name": "password", "key": "none"}])),
         await anext(admin.watch(SECRET)),
         await refused(admin.create(manifest)),
-        await admin.delete(SECRET, "default", "password", dry_run=True),
+        await admin.delete(SECRET, "default", "password", dry_run=True, force=True),
     ]
     for answer in answers:
         said = repr(getattr(answer, "status", answer))
