@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from api.store.cache import Cache
 from api.store.contract import Store
-from api.trust.sealing import LIFE
 from api.trust.trust import Trust
 from controllers.authority import AuthorityController
 from controllers.namespaces import NamespaceController
@@ -42,7 +41,6 @@ class Controllers:
         trust: Trust | None = None,
         clock: Callable[[], datetime] = wall_clock,
         heartbeat: float = HEARTBEAT,
-        sealing_life: timedelta = LIFE,
         more: tuple[Component, ...] = (),
     ) -> None:
         self.recorder = Recorder(cache, store, clock)
@@ -59,7 +57,7 @@ class Controllers:
         ]
         if trust is not None:
             components.append(AuthorityController(cache, trust, self.recorder, clock))
-            components.append(SealingController(trust, self.recorder, clock, life=sealing_life))
+            components.append(SealingController(trust, self.recorder, clock))
         self._components = components
         self._clock = clock
         self._supervisor = Supervisor(components, clock=clock)

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 import structlog
 
 from api.store.contract import Conflict, StoreError
-from api.trust.sealing import LIFE, due
+from api.trust.sealing import due
 from api.trust.trust import Trust
 from api.types.join import Cluster
 from api.types.meta import Metadata
@@ -30,18 +30,10 @@ _log = structlog.get_logger("skep.sealing")
 class SealingController:
     name = "sealing"
 
-    def __init__(
-        self,
-        trust: Trust,
-        recorder: Recorder,
-        clock: Callable[[], datetime],
-        *,
-        life: timedelta = LIFE,
-    ) -> None:
+    def __init__(self, trust: Trust, recorder: Recorder, clock: Callable[[], datetime]) -> None:
         self._trust = trust
         self._recorder = recorder
         self._clock = clock
-        self._life = life
         self._wake = Wake()
 
     @property
@@ -68,11 +60,13 @@ class SealingController:
     async def _look(self) -> float:
         """Seconds until the next look."""
         now = self._clock()
-        left = (due(self._trust.sealing, now, self._life) - now) / timedelta(seconds=1)
+        left = (due(self._trust.sealing, now, self._trust.sealing_life) - now) / timedelta(
+            seconds=1
+        )
         if left > 0:
             return min(left, _MOST)
         try:
-            key = await self._trust.new_sealing_key(self._life)
+            key = await self._trust.new_sealing_key()
         except Conflict:  # another manager did it; what it wrote comes by itself
             return _RETRY
         except StoreError as error:

@@ -60,7 +60,7 @@ def command(
     \b
     ctl seal -f secret.yaml --in-place
     ctl seal set db-password password --file secret.yaml
-    ctl seal key --fetch sealing-key.json     # and then, anywhere: --key sealing-key.json
+    ctl seal key --fetch .sealing-key.json    # and then, anywhere: --key .sealing-key.json
     """
     session = ctx.find_object(Session)
     if ctx.invoked_subcommand is not None or session is None:

@@ -34,7 +34,7 @@ def verify(session: Session, paths: tuple[str, ...], offline: bool, key_file: st
     some will not.
     \b
     ctl seal verify secrets/
-    ctl seal verify --offline --key sealing-key.json secrets/     # such as in CI
+    ctl seal verify --offline --key .sealing-key.json secrets/     # such as in CI
     """
     values = list(sealed_values(session, read_all(paths, recursive=True)))
     keys = known_keys(session, key_file) if offline or key_file else fetch(session)

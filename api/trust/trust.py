@@ -75,6 +75,7 @@ class Trust:
     def __init__(self, store: Store, vault: Vault | None, *, clock: Clock = _now) -> None:
         self.problem = ""
         self.clock = clock
+        self.sealing_life = LIFE  # after which a sealing key is followed by another
         self._store = store
         self._vault = vault
         self._values: dict[str, bytes] = {}
@@ -216,10 +217,10 @@ class Trust:
         """The keys that values in git are sealed to."""
         return self._sealing
 
-    async def new_sealing_key(self, life: timedelta = LIFE) -> SealingKey:
+    async def new_sealing_key(self) -> SealingKey:
         """The newest from now on. Raises StoreError, Conflict where another was made meanwhile."""
         now = self.clock()
-        key = SealingKey.new(now, now + life)
+        key = SealingKey.new(now, now + self.sealing_life)
         await self._commit(renewal(key, lambda at: self._revisions.get(at, ABSENT)))
         return key
 

@@ -52,6 +52,7 @@ async def manage(settings: ManagerSettings, stop: asyncio.Event) -> None:
             if cluster is None:
                 return
             trust = await _trust(store, opened.vault)
+            trust.sealing_life = settings.sealing_key_life
             cache = Cache(store)
             standard(cache)
             serving = Serving(trust, store, keyring, settings, _name(settings), clock=wall_clock)
@@ -60,7 +61,6 @@ async def manage(settings: ManagerSettings, stop: asyncio.Event) -> None:
                 cache,
                 trust=trust,
                 heartbeat=settings.heartbeat,
-                sealing_life=settings.sealing_key_life,
                 more=(keyring, trust, serving),
             )
             encryption = EncryptionController(

@@ -23,10 +23,10 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("desk")
 
 
-def steps() -> list[Block]:
+def steps(page: Path = README) -> list[Block]:
     """What is run, and what is saved under a name."""
     found = []
-    for block in blocks(README):
+    for block in blocks(page):
         if block.language == "sh" and block.info != "not-run":
             found.append(block)
         if block.language == "yaml" and saved_as(block):
@@ -36,7 +36,7 @@ def steps() -> list[Block]:
 
 def saved_as(block: Block) -> str:
     """The name that the text right after the block gives it."""
-    after = README.read_text().splitlines()[block.line + block.text.count("\n") :]
+    after = block.path.read_text().splitlines()[block.line + block.text.count("\n") :]
     named = _SAVE.search(" ".join(after[1:5]))
     return named[1] if named else ""
 
