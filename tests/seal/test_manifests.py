@@ -20,6 +20,9 @@ from api.seal.manifests import (
     secrets,
     set_value,
 )
+from api.seal.place import Place, Scope
+from api.seal.sealed import Sealed
+from tests.docs.markdown import ROOT
 
 TEXT = """\
 # The shop's password, and who to ask for it
@@ -214,3 +217,14 @@ def test_some_values_are_replaced() -> None:
     )
     assert changed == text.replace(": B", ": new").replace("'C'", "newer")
     assert secret.place("b") == "f:5:3"
+
+
+def test_the_example_is_whole_and_in_its_place() -> None:
+    path = ROOT / "manifests" / "examples" / "secret-sealed.yaml"
+    (secret,) = secrets(path.name, path.read_text())
+    scopes = set()
+    for key, text in secret.texts("sealed").items():
+        sealed = Sealed.parse(text)
+        sealed.require(Place(secret.namespace, secret.name, key))
+        scopes.add(sealed.scope)
+    assert scopes == {Scope.STRICT, Scope.NAMESPACE}
