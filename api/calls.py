@@ -24,6 +24,7 @@ from api.types.join import (
     TokenReply,
     UserCertificateRequest,
 )
+from api.types.keys import KeysStatus, UnlockKeyReply
 from api.types.kinds import BY_NAME, SECRET, Kind
 from api.types.sealing import SealedValue, SealedValues, Verdict, Verdicts
 
@@ -278,6 +279,39 @@ class Calls(abc.ABC):
             else self._bytes("GET", path)
         )
         return msgspec.json.decode(raw, type=AuthorityStatus)
+
+    # What the store is sealed with
+
+    async def keys(self, *, rotate: bool = False) -> KeysStatus:
+        """How the keys are; with `rotate` all is sealed anew with another one from now on."""
+        path = f"{BASE}/keys"
+        raw = await (
+            self._bytes("POST", f"{path}/rotate", repeatable=False)
+            if rotate
+            else self._bytes("GET", path)
+        )
+        return msgspec.json.decode(raw, type=KeysStatus)
+
+    async def discard_unusable(self, key: str) -> KeysStatus:
+        """Delete what is stored at a key of the store and can't be used. Raises ApiError 404."""
+        raw = await self._bytes("DELETE", f"{BASE}/keys/unusable", query={"key": key})
+        return msgspec.json.decode(raw, type=KeysStatus)
+
+    async def rewrap_keys(self) -> str:
+        """Another key-encryption key; the new unlock key, where the cluster is locked."""
+        return await self._unlock_key("/rewrap")
+
+    async def lock(self, *, rotate: bool = False) -> str:
+        """Lock, or with `rotate` change the unlock key; which is said once."""
+        return await self._unlock_key("/lock/rotate" if rotate else "/lock")
+
+    async def take_off_lock(self) -> KeysStatus:
+        raw = await self._bytes("DELETE", f"{BASE}/keys/lock")
+        return msgspec.json.decode(raw, type=KeysStatus)
+
+    async def _unlock_key(self, path: str) -> str:
+        raw = await self._bytes("POST", f"{BASE}/keys{path}", repeatable=False)
+        return msgspec.json.decode(raw, type=UnlockKeyReply).unlock_key
 
     # Sealing
 

@@ -118,7 +118,7 @@ _OTHER_CLUSTER = (
 )
 _OTHER_NAME = (
     "its certificate is for other names and addresses; reach it under one of those, or start the"
-    " manager with --advertise for this one"
+    " manager with --advertise for this one; or the manager is locked: see `ctl unlock`"
 )
 _DISTRUSTED = {
     9: "its certificate is not valid yet; compare the clocks of both machines",

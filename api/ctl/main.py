@@ -23,7 +23,7 @@ from api.ctl.session import Session, global_options
 _SECTIONS: dict[str, tuple[str, ...]] = {
     "Declare": ("apply", "diff", "delete", "create", "edit", "label", "annotate"),
     "See": ("status", "get", "describe", "events", "logs"),
-    "Set up": ("init", "join", "token", "ca", "user"),
+    "Set up": ("init", "join", "token", "ca", "keys", "lock", "unlock", "user"),
     "Keep in git": ("seal",),
     "Act": ("scale", "restart", "rollout", "secret", "job", "exec", "wait", "node"),
     "Know": ("explain", "context", "completion", "version"),

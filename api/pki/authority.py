@@ -178,7 +178,10 @@ class Authority:
         if not 1 <= len(cn) <= 64:
             raise PkiError(f"{cn!r} can't be a certificate's name: 1 to 64 characters")
         builder = self._leaf(key, _name(cn, role, uid), _purposes(role), timedelta(days=days))
-        if role in _SERVERS:
+        if role is Role.UNLOCK:  # good under these names alone: for no other server
+            names = x509.SubjectAlternativeName([_dns_name(host) for host in hosts])
+            builder = builder.add_extension(names, critical=False)
+        elif role in _SERVERS:
             builder = builder.add_extension(
                 x509.SubjectAlternativeName(_alternatives(hosts)), critical=False
             )
@@ -323,6 +326,8 @@ def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
 
 
 def _purposes(role: Role) -> list[x509.ObjectIdentifier]:
+    if role is Role.UNLOCK:
+        return [ExtendedKeyUsageOID.SERVER_AUTH]
     client = [ExtendedKeyUsageOID.CLIENT_AUTH]
     return [ExtendedKeyUsageOID.SERVER_AUTH, *client] if role in _SERVERS else client
 

@@ -19,6 +19,7 @@ class Role(StrEnum):
     NODE = "skep:node"
     MANAGER = "skep:manager"
     ETCD = "skep:etcd"
+    UNLOCK = "skep:unlock"  # a locked manager, to who unlocks it; nobody to all others
     USER = "skep:user"  # its rights are in the store's object of its name
 
 

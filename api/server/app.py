@@ -36,6 +36,7 @@ from api.server.entrance import JOIN, Entrance
 from api.server.handlers import Handlers
 from api.server.images import Images
 from api.server.join import Joins, Note, note_nothing
+from api.server.keys import KeysHandlers
 from api.server.limits import Busy, Limits
 from api.server.metrics import Metrics
 from api.server.middleware import Handler, access, failures, limited, target_of
@@ -59,6 +60,7 @@ from api.types.task import TaskState
 
 MIB = 1024 * 1024
 SEALING_KEYS = PREFIX + "sealing-keys"
+KEYS = PREFIX + "keys"
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -182,9 +184,10 @@ def make_app(
     settings: Settings | None = None,
     clock: Clock = utc_now,
     audit: Audit | None = None,
+    keys: KeysHandlers | None = None,
 ) -> web.Application:
     """The application over a running cache. `cluster` is the cluster's uid; `note` records events;
-    no `audit`, no log."""
+    no `audit`, no log; no `keys` where the store is not sealed."""
     settings = settings or Settings()
     server = Server(store, cache, trust, cluster, components, note, settings, clock)
     # Bodies are limited where they are read: the limit depends on the path.
@@ -250,6 +253,14 @@ def make_app(
     app.router.add_post(PREFIX + "tokens/{role}/rotate", admins(authority.rotate_token))
     app.router.add_get(PREFIX + "authority", readers(authority.status))
     app.router.add_post(PREFIX + "authority/rotate", admins(authority.rotate))
+    if keys is not None:
+        app.router.add_get(KEYS, admins(keys.status))
+        app.router.add_post(KEYS + "/rotate", admins(keys.rotate))
+        app.router.add_post(KEYS + "/rewrap", admins(keys.rewrap))
+        app.router.add_delete(KEYS + "/unusable", admins(keys.discard))
+        app.router.add_post(KEYS + "/lock", admins(keys.lock))
+        app.router.add_post(KEYS + "/lock/rotate", admins(keys.lock_anew))
+        app.router.add_delete(KEYS + "/lock", admins(keys.unlock))
     sealing = server.sealing
     app.router.add_get(SEALING_KEYS, known(sealing.keys))
     app.router.add_post(SEALING_KEYS + "/renew", admins(sealing.renew))

@@ -150,6 +150,14 @@ class SealedStore:
     async def close(self) -> None:
         await self.inner.close()
 
+    async def discard(self, key: str) -> bool:
+        """Delete what is stored at `key`, if it can't be used. Whether it was."""
+        found = await self.inner.get(key)
+        if found is None or key == RING or self.opened(found) is not None:
+            return False
+        await self.inner.commit([Write(key, None, found.revision)])
+        return True
+
     # Opening
 
     def opened(self, item: KeyValue) -> bytes | None:

@@ -19,17 +19,20 @@ import structlog
 from api.pki.errors import PkiError
 from api.server.app import Settings, make_app
 from api.server.audit import Audit
+from api.server.keys import KeysHandlers
 from api.store.cache import Cache
 from api.store.contract import ABSENT, Conflict, Store, StoreError, Unavailable, Write
 from api.store.indexes import standard
 from api.store.keys import CLUSTER
 from api.trust.trust import Trust
 from api.vault.errors import VaultError
+from api.vault.local import Locked
 from api.vault.vault import Vault
 from controllers.daemons.etcd import open_store
-from controllers.daemons.keys import load_key, open_sealed
+from controllers.daemons.keys import VAULT_KEY, load_key, open_sealed
 from controllers.daemons.process import alone, background, keep_out_of_dumps, pause
 from controllers.daemons.serving import Serving
+from controllers.daemons.unlocking import until_unlocked
 from controllers.encryption import EncryptionController
 from controllers.manager import Controllers, wall_clock
 from controllers.settings import Fatal, ManagerSettings
@@ -42,7 +45,13 @@ async def manage(settings: ManagerSettings, stop: asyncio.Event) -> None:
     keep_out_of_dumps()
     with alone(settings.data_dir):
         async with contextlib.AsyncExitStack() as stack:
-            local = load_key(settings)
+            try:
+                local = load_key(settings)
+            except Locked as locked:
+                path = settings.data_dir / VAULT_KEY
+                local = await until_unlocked(settings, path, locked, stop)
+                if local is None:
+                    return
             raw = await stack.enter_async_context(open_store(settings, stop))
             opened = await open_sealed(settings, raw, local, stop)
             if opened is None:
@@ -93,6 +102,7 @@ async def manage(settings: ManagerSettings, stop: asyncio.Event) -> None:
                     shared_store=bool(settings.etcd_endpoints),
                 ),
                 audit=audit,
+                keys=KeysHandlers(store, keyring, encryption.status),
             )
             stack.push_async_callback(serving.close)
             try:

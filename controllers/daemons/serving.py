@@ -29,6 +29,7 @@ from api.store.contract import LeaseGone, Store, StoreError, Write
 from api.trust.keyring import Keyring
 from api.trust.records import ManagerRecord, manager_key
 from api.trust.trust import Trust
+from controllers.daemons import unlocking
 from controllers.daemons.renewal import due
 from controllers.settings import ManagerSettings
 
@@ -78,6 +79,7 @@ class Serving:
             app, host=self._settings.host, port=self._settings.port, tls=self._certificate()
         )
         self._admin()
+        self._unlocking()
         self._listening.set()
 
     async def close(self) -> None:
@@ -111,6 +113,7 @@ class Serving:
                 self._news.set()
                 _log.info("took a new server certificate", root=self._trust.signing.id)
             self._admin()
+            self._unlocking()
             left = (self._due - self._clock()) / timedelta(seconds=1)
             # Not wait_for: it may take being cancelled for the event, when both come at once.
             with contextlib.suppress(TimeoutError):
@@ -138,6 +141,15 @@ class Serving:
             self._write_admin()
         except (contexts.ContextError, PkiError) as error:
             _log.error("the admin's context is not renewed", error=str(error))
+
+    def _unlocking(self) -> None:
+        """What this manager shows to who unlocks it, should it be locked when it starts."""
+        try:
+            kept = unlocking.load(self._settings.data_dir)
+            if kept is None or unlocking.stale(kept, self._trust.bundle, self._clock()):
+                unlocking.make(self._settings.data_dir, self._trust.signing, self._trust.bundle)
+        except (PkiError, OSError) as error:
+            _log.error("the certificate for unlocking is not renewed", error=str(error))
 
     def _write_admin(self) -> None:
         path = self._settings.data_dir / "admin.yaml"
