@@ -24,14 +24,25 @@ from api.types.template import NONE, SecretMount, TaskTemplate
 
 CONTENT_MAX = 65_536  # characters, as schemas/v1/template.json says
 
-__all__ = ["CONTENT_MAX", "followed_secrets", "needed", "pinned_secrets", "secret_names"]
+__all__ = [
+    "CONTENT_MAX",
+    "delivered",
+    "followed_secrets",
+    "needed",
+    "pinned_secrets",
+    "secret_names",
+]
 
 
 def needed(template: TaskTemplate) -> list[SecretMount]:
     """Every secret that a task of this template waits for, with the key where one is named."""
+    return [*delivered(template), *_login(template)]
+
+
+def delivered(template: TaskTemplate) -> list[SecretMount]:
+    """Those that its container is given, in whatever way."""
     return [
         *template.secrets,
-        *_login(template),
         *(SecretMount(name=each.secret, key=each.key) for each in template.secret_env.values()),
         *_rendered(template),
     ]
@@ -68,4 +79,6 @@ def _rendered(template: TaskTemplate) -> Iterator[SecretMount]:
         except Wrong:  # stored before it was refused: the agent says so of its task
             continue
         for reference in references:
-            yield SecretMount(name=reference.secret, key=reference.needed_key)
+            yield SecretMount(
+                name=reference.secret, key=reference.needed_key, on_change=file.on_change
+            )

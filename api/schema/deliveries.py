@@ -20,7 +20,7 @@ _ROOTS = {
 
 def problems(template: dict[str, Any], path: Path) -> Iterator[Problem]:
     yield from _targets(template, path)
-    yield from _swaps(template, (*path, "secrets"))
+    yield from _swaps(template, path)
     yield from _contents(template, (*path, "secretFiles"))
     yield from _variables(template, (*path, "secretEnv"))
 
@@ -48,7 +48,10 @@ def _targets(template: dict[str, Any], path: Path) -> Iterator[Problem]:
 
 def _swaps(template: dict[str, Any], path: Path) -> Iterator[Problem]:
     """What is replaced in a running container is where its directory is ours alone."""
-    for index, mount in items(template, "secrets"):
+    mounts = [
+        (field, *each) for field in ("secrets", "secretFiles") for each in items(template, field)
+    ]
+    for field, index, mount in mounts:
         target = mount.get("target")
         if mount.get("onChange", "restart") == "restart" or not isinstance(target, str):
             continue
@@ -57,7 +60,7 @@ def _swaps(template: dict[str, Any], path: Path) -> Iterator[Problem]:
                 "is outside /run/secrets, where no new version can replace it as onChange says"
             )
             hint = "give it a target under /run/secrets, or onChange: restart"
-            yield Problem((*path, index, "target"), message, hint)
+            yield Problem((*path, field, index, "target"), message, hint)
 
 
 def _contents(template: dict[str, Any], path: Path) -> Iterator[Problem]:

@@ -49,6 +49,11 @@ class SecretFile(Struct, kw_only=True):
     uid: int = 0
     gid: int = 0
     mode: str = "0444"
+    on_change: str | OnChange = RESTART  # as a SecretMount's
+
+    @property
+    def swapped(self) -> bool:
+        return self.on_change != RESTART
 
 
 class SecretVariable(Struct, kw_only=True):

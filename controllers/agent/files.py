@@ -171,10 +171,13 @@ class Files:
             raise Trouble(f"target {target!r} of {self._what} {name} begins with two dots")
         return path
 
-    def swap(self, task_uid: str, scope: Scope, mounts: Sequence[Mount]) -> None:
+    def swap(
+        self, task_uid: str, scope: Scope, mounts: Sequence[Mount], made: Sequence[Place] = ()
+    ) -> None:
         """Give a running container the newest versions of what it is to see change: all at once,
         and nothing where it has them. Raises Trouble, OSError."""
         places = self.places(scope, [mount for mount in mounts if _swapped(mount)])
+        places += [place for place in made if _swapped(place.mount)]
         generations.swap(self._directory(task_uid) / "tree", _contents(places))
 
     def tidy(self, task_uid: str) -> bool:
@@ -275,7 +278,7 @@ class Files:
 
 
 def _swapped(mount: Owned) -> bool:
-    return isinstance(mount, SecretMount) and mount.swapped
+    return isinstance(mount, SecretMount | SecretFile) and mount.swapped
 
 
 def _contents(places: Iterable[Place]) -> dict[str, Place]:

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from api.rendering import delivered
 from api.types.task import TaskStatus
 from api.types.template import OnChange, TaskTemplate
 from controllers.agent.checks import run
 from controllers.agent.drivers.contract import Driver, DriverError, EngineDown
+from controllers.agent.environment import Told
 from controllers.agent.files import Scope, Trouble
 
 if TYPE_CHECKING:
@@ -32,7 +34,7 @@ def changed(
     scope: Scope, template: TaskTemplate, status: TaskStatus, materials: Materials
 ) -> set[str]:
     """The secrets of which a running container is to get another version."""
-    followed = {mount.name for mount in template.secrets if mount.swapped}
+    followed = {mount.name for mount in delivered(template) if mount.swapped}
     if not followed:
         return set()
     newest = materials.versions(scope, template)
@@ -40,7 +42,7 @@ def changed(
 
 
 async def follow(
-    uid: str, scope: Scope, template: TaskTemplate, names: set[str], driver: Driver,
+    uid: str, scope: Scope, told: Told, template: TaskTemplate, names: set[str], driver: Driver,
     materials: Materials,
 ) -> dict[str, int]:  # fmt: skip
     """Bring these secrets to the newest versions, which are returned when all that was to follow
@@ -50,7 +52,7 @@ async def follow(
     if missing := materials.missing(scope, template):
         raise Unfinished(f"{what} can't replace the one it has: it needs {missing}")
     try:
-        materials.swap(uid, scope, template)
+        await materials.swap(uid, scope, told, template)
     except Trouble as error:
         raise Unfinished(f"{what} can't replace the one it has: {error}") from None
     for then in _then(template, names):
@@ -61,7 +63,7 @@ async def follow(
 def _then(template: TaskTemplate, names: set[str]) -> list[OnChange]:
     """What is to follow, each once."""
     found: list[OnChange] = []
-    for mount in template.secrets:
+    for mount in delivered(template):
         then = mount.on_change
         if mount.name in names and isinstance(then, OnChange) and then not in found:
             found.append(then)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Sequence
 from pathlib import Path
 
-from api.rendering import needed
+from api.rendering import delivered, needed
 from api.types.assignment import Assignments
 from api.types.places import CONFIGS, SECRETS
 from api.types.template import SecretFile, SecretVariable, TaskTemplate
@@ -100,7 +100,7 @@ class Materials:
     async def _made(self, scope: Scope, told: Told, file: SecretFile) -> Place:
         path = self._secrets.path(file.target, "file")
         secrets = {
-            mount.name: self._secrets.data(scope, mount.name)
+            mount.name: self._secrets.data(scope, mount.name, newest=file.swapped)
             for mount in needed(TaskTemplate(image="", secret_files=[file]))
         }
         try:
@@ -145,20 +145,22 @@ class Materials:
             raise
 
     def versions(self, scope: Scope, template: TaskTemplate) -> dict[str, int]:
-        """Of each secret that comes as files, the version that the task is to have now; the older
-        one, where its mounts differ."""
+        """Of each secret that it is given, the version that the task is to have now; the older one,
+        where its mounts differ."""
         found: dict[str, int] = {}
-        for wanted in template.secrets:
+        for wanted in delivered(template):
             delivery = self._secrets.of(scope, wanted)
             if delivery is not None:
                 known = found.get(wanted.name, delivery.version)
                 found[wanted.name] = min(known, delivery.version)
         return found
 
-    def swap(self, task_uid: str, scope: Scope, template: TaskTemplate) -> None:
+    async def swap(self, task_uid: str, scope: Scope, told: Told, template: TaskTemplate) -> None:
         """Bring the files that follow their secrets to the newest versions, all at once. Raises
         Trouble, OSError."""
-        self._secrets.swap(task_uid, scope, template.secrets)
+        followed = [file for file in template.secret_files if file.swapped]
+        made = [await self._made(scope, told, file) for file in followed]
+        self._secrets.swap(task_uid, scope, template.secrets, made)
 
     def tidy(self, task_uid: str) -> bool:
         """Remove what a swap has left; False: somebody still reads it. Raises OSError."""

@@ -374,15 +374,19 @@ class Tasks:
     async def _renew(self, known: _Known) -> bool:
         """Give a container that runs the newest versions of the secrets that it follows. Raises
         Unfinished, EngineDown, OSError."""
-        container, template, scope = known.container, known.template, known.scope
+        task, container, template, scope = (
+            known.task, known.container, known.template, known.scope
+        )  # fmt: skip
         runs = container is not None and container.phase is Phase.RUNNING
-        if template is None or not runs or not known.wanted or known.failure is not None:
+        if template is None or task is None or not runs or not known.wanted:
+            return False
+        if known.failure is not None:
             return False
         names = following.changed(scope, template, known.status, self._materials)
         if not names:
             return False
         versions = await following.follow(
-            known.uid, scope, template, names, self._driver, self._materials
+            known.uid, scope, told(template, task), template, names, self._driver, self._materials
         )
         known.status = following.with_versions(known.status, versions)
         self._report(known)

@@ -100,6 +100,44 @@ def test_nothing_else_shows_the_values(cluster: Cluster, task: Inside) -> None:
             assert value not in text
 
 
+def test_a_new_version_comes_as_the_file_says(cluster: Cluster) -> None:
+    """Made anew in place, then a signal; or by a new container."""
+    cluster.apply(secret("moving", value="first"))
+    content = "<{{ secrets.moving }}> {{ task.name }}"
+    script = "trap 'cp /run/secrets/made /tmp/seen' HUP; trap 'exit 0' TERM; "
+    script += "while true; do sleep 100000 & wait; done"
+    stays = service(
+        "stays",
+        secretFiles=[{"target": "made", "content": content, "onChange": {"signal": "SIGHUP"}}],
+    )
+    stays["spec"]["template"]["command"] = ["sh", "-c", script]
+    rolls = service("rolls", secretFiles=[{"target": "made", "content": content}])
+    cluster.apply(stays, rolls)
+    (before,) = cluster.until_running("stays", 1)
+    (rolled,) = cluster.until_running("rolls", 1)
+    assert Inside(cluster, before).run("cat /run/secrets/made").startswith("<first> stays-")
+    cluster.apply(secret("moving", value="second"))
+    inside = Inside(cluster, before)
+
+    def seen() -> bool:
+        return inside.run("cat /tmp/seen 2>/dev/null || true").startswith("<second> stays-")
+
+    until(seen, "the container was told, and has read the new file")
+    assert inside.mode("/run/secrets/made") == "444 0 0"
+    assert [task["metadata"]["name"] for task in cluster.tasks("stays")] == [
+        before["metadata"]["name"]
+    ]
+
+    def replaced() -> bool:
+        tasks = cluster.tasks("rolls", "Running")
+        if len(tasks) != 1 or tasks[0]["metadata"]["name"] == rolled["metadata"]["name"]:
+            return False
+        return Inside(cluster, tasks[0]).run("cat /run/secrets/made").startswith("<second> ")
+
+    until(replaced, "the other has a new task with the new version")
+    cluster.ctl("delete", "service", "stays", "rolls")
+
+
 def test_a_file_that_does_not_come_out_rejects_its_task_in_words(cluster: Cluster) -> None:
     cluster.apply(secret("two", a="canary-a", b="canary-b"))
     wrong = {

@@ -57,10 +57,14 @@ def _object(node: Schema) -> st.SearchStrategy[Any]:
     required = set(node.get("required", []))
     fields = {name: valid(child) for name, child in node.get("properties", {}).items()}
     if fields:
-        return st.fixed_dictionaries(
+        made = st.fixed_dictionaries(
             {name: each for name, each in fields.items() if name in required},
             optional={name: each for name, each in fields.items() if name not in required},
         )
+        least, most = node.get("minProperties", 0), node.get("maxProperties", len(fields))
+        if least == 0 and most == len(fields):
+            return made
+        return made.filter(lambda made: least <= len(made) <= most)
     extra = node.get("additionalProperties")
     values = valid(extra) if isinstance(extra, dict) else st.text(max_size=5)
     names = _string(node["propertyNames"]) if "propertyNames" in node else st.text(max_size=5)

@@ -38,7 +38,7 @@ async def test_who_names_a_secret_gets_it_and_only_then(server: Running, admin: 
         assert set(said(await anext(messages))["secrets"]) == {"one", "two", "three"}
         await server.put(changed(task("t1", node="a"), desired_state=TaskState.SHUTDOWN))
         removed = said(await anext(messages))["removed_secrets"]
-        assert sorted(removed) == ["default/one", "default/three", "default/two"]
+        assert sorted(removed) == ["default/one@1", "default/three@1", "default/two@1"]
 
 
 async def test_what_is_not_there_and_what_is_in_the_open_is_warned_of(admin: Client) -> None:
