@@ -67,22 +67,29 @@ def _repository(path: Path) -> Path | None:
     return None
 
 
+def committed(path: Path) -> str:
+    """A file as the last commit has it; empty where there is none."""
+    path = path.absolute()
+    return _git(path.parent, "cat-file", "blob", f"HEAD:./{path.name}")
+
+
 def _ignored(root: Path, paths: Sequence[Path]) -> set[str]:
+    given = [os.fspath(path.absolute()) for path in paths]
+    said = _git(root, "check-ignore", "-z", "--stdin", input="\0".join(given) + "\0")
+    return {name for name in said.split("\0") if name}
+
+
+def _git(directory: Path, *words: str, input: str = "") -> str:
+    """What git says; nothing where it is not there, or fails, or hangs."""
     git = shutil.which("git")
     if git is None:
-        return set()
-    given = [os.fspath(path.absolute()) for path in paths]
+        return ""
     # A repository may come from anybody: it must not name a program for git to run.
-    command = [git, "-C", os.fspath(root), "-c", "core.fsmonitor=false", "check-ignore", "-z"]
+    command = [git, "-C", os.fspath(directory), "-c", "core.fsmonitor=false", *words]
     try:
-        done = subprocess.run(  # noqa: S603 — a fixed command; names come by its stdin
-            [*command, "--stdin"],
-            input="\0".join(given) + "\0",
-            capture_output=True,
-            text=True,
-            timeout=_SECONDS,
-            check=False,
+        done = subprocess.run(  # noqa: S603 — fixed commands, and no shell
+            command, input=input, capture_output=True, text=True, timeout=_SECONDS, check=False
         )
     except (OSError, subprocess.SubprocessError, UnicodeError):
-        return set()
-    return {name for name in done.stdout.split("\0") if name}
+        return ""
+    return done.stdout

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from api.ctl.create import ask, read_stdin, warn_of_newlines
-from api.ctl.errors import CtlError, Usage
+from api.ctl.errors import CtlError, Invalid, Usage
 from api.ctl.payload import require_key
 from api.ctl.sealchecks import rotate, verify
 from api.ctl.sealedfiles import File, namespace_of, read, read_file, write
@@ -74,6 +74,7 @@ def command(
         if in_place and text != file.text:
             file.write(text)
             session.output.data(f"{file.name} sealed to key {key.id}")
+            _tell_committed(session, file)
         elif in_place:
             session.output.data(f"{file.name} unchanged (nothing in it is to be sealed)")
         elif output:
@@ -136,10 +137,18 @@ def _values(secret: Secret) -> dict[str, bytes]:
     """What is in the clear. Raises CtlError where that is no valid secret."""
     from api import schema
 
-    problems = schema.validate(secret.object)
-    if problems:
-        raise CtlError(f"{secret.source}:{secret.line}: secrets/{secret.name}: {problems[0]}")
+    _require_valid(secret, secret.object)
     return schema.payload(secret.object)
+
+
+def _require_valid(secret: Secret, obj: Mapping[str, Any]) -> None:
+    """Raises Invalid."""
+    from api import schema
+
+    if problems := schema.validate(obj):
+        where = f"{secret.source}:{secret.line}: secrets/{secret.name}"
+        lines = [f"{where}: {problem}" for problem in problems]
+        raise Invalid(f"{secret.source} was left as it is", lines=lines)
 
 
 def _seal(
@@ -157,6 +166,24 @@ def _tell_namespace(session: Session, secret: Secret, scope: str) -> None:
         session.output.note(
             f"secrets/{secret.name} says no namespace; it is sealed for namespace {namespace}, and"
             " opens in no other"
+        )
+
+
+def _tell_committed(session: Session, file: File) -> None:
+    """Sealing a file changes nothing of what was committed."""
+    from api.ctl.plaintext import committed
+    from api.seal.errors import SealError
+    from api.seal.manifests import PLAIN, secrets
+
+    try:
+        before = secrets(file.name, committed(file.path))
+    except SealError:
+        return
+    keys = [f"{k} of {each.name}" for each in before for f in PLAIN for k in each.texts(f)]
+    if keys:
+        session.output.warning(
+            f"{file.name} was committed in the clear, and git keeps that: give {', '.join(keys)}"
+            " another value where it counts, then `ctl seal set`"
         )
 
 
@@ -250,6 +277,9 @@ def _with_value(
     except Uneditable as error:
         raise CtlError(str(error)) from None
     me = _identity(secret.object)
+    _require_valid(
+        secret, {**secret.object, "sealed": {**(secret.object.get("sealed") or {}), key: sealed}}
+    )
 
     def after(obj: Any) -> Any:
         if obj.get("kind") != "Secret" or _identity(obj) != me:
@@ -277,7 +307,8 @@ def _with_secret(
         "sealed": {key: sealed},
     }
     if problems := schema.validate(document):
-        raise CtlError(f"secrets/{name}: {problems[0]}")
+        lines = [f"secrets/{name}: {problem}" for problem in problems]
+        raise Invalid(f"{file.name} was left as it is", lines=lines)
     before = file.text
     if before and not before.endswith("\n"):
         before += "\n"

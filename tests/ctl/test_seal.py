@@ -280,6 +280,40 @@ def test_a_secret_in_the_clear_in_a_repository_warns(
     assert warning not in desk("apply", "-f", str(manifest)).err
 
 
+@needs_git
+def test_what_was_committed_in_the_clear_is_said_to_be_there_still(
+    desk: Ctl, manifest: Path, tmp_path: Path
+) -> None:
+    git(tmp_path, "init", "-q")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "-q", "-m", "a mistake")
+    done = desk("seal", "-f", str(manifest), "-i")
+    assert f"{manifest} was committed in the clear" in done.err
+    assert "password of db, user of db" in done.err and "hunter2" not in done.err
+    git(tmp_path, "commit", "-q", "-a", "-m", "sealed")
+    text = manifest.read_text().replace("sealed:\n", "stringData: {more: x}\nsealed:\n")
+    manifest.write_text(text)
+    assert "is written in" not in desk("seal", "-f", str(manifest), "-i", code=1).out
+    manifest.write_text(text.replace("stringData: {more: x}", "stringData:\n  more: x"))
+    assert "in the clear" not in desk("seal", "-f", str(manifest), "-i").err
+
+
+def test_what_is_too_much_for_a_secret_is_not_sealed(desk: Ctl, manifest: Path) -> None:
+    desk("seal", "-f", str(manifest), "-i")
+    before = manifest.read_text()
+    for name, code in (("db", 4), ("new", 4)):
+        words = ("seal", "set", name, "big", "-f", str(manifest))
+        done = desk(*words, stdin=b"x" * 512_001, code=code)
+        assert "and at most 512000 are allowed" in done.err
+    assert manifest.read_text() == before
+    desk("seal", "set", "db", "big", "-f", str(manifest), stdin=b"x" * (512_000 - 9))
+    desk("apply", "-f", str(manifest))
+    assert (
+        "holds 512001 bytes"
+        in desk("seal", "set", "db", "one", "-f", str(manifest), stdin=b"x", code=4).err
+    )
+
+
 def test_what_sops_encrypted_is_applied_and_is_not_in_the_clear(desk: Ctl, tmp_path: Path) -> None:
     me = pyrage.x25519.Identity.generate()
     secret = {
