@@ -15,7 +15,7 @@ from api.ctl.session import Session, verb
 from api.ctl.suggestions import kinds_then_names
 from api.ctl.waiting import DEFAULT_TIMEOUT, Duration
 from api.ctl.wanted import parse
-from api.types.kinds import BY_NAME, KINDS
+from api.types.kinds import BY_NAME, KINDS, SECRET
 
 if TYPE_CHECKING:
     from api.client import Client
@@ -123,6 +123,8 @@ async def _delete(
         kind, name = each.target
         if name:
             try:
+                if kind is SECRET and how.force:
+                    await _say_what_breaks(session, client, each.namespace, name)
                 await client.delete(
                     kind, each.namespace, name, dry_run=how.dry_run, force=how.force
                 )
@@ -149,3 +151,16 @@ async def _delete(
             session.output.error(message)
         raise NotFound(missing[-1])
     return going
+
+
+async def _say_what_breaks(session: Session, client: Client, namespace: str, name: str) -> None:
+    found = await client.secret_holders(namespace, name)
+    services = found.get("services") or []
+    if not services:
+        return
+    tasks = sum(len(each.get("tasks", ())) for each in found.get("versions", ()))
+    session.output.warning(
+        f"secret/{name} is used by services {', '.join(services)}: none of them can start a task"
+        f" without it, after a crash neither; the {tasks} that there are keep their files until"
+        " they end"
+    )
