@@ -8,7 +8,7 @@ applied last is amended with it, so that the next `ctl apply` takes away what ca
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -18,24 +18,21 @@ from api.ctl import patches
 from api.ctl.errors import Conflict, CtlError, Usage
 from api.ctl.follow import wait_until
 from api.ctl.formats import to_yaml
+from api.ctl.progress import WORDS, View, summary
 from api.ctl.resources import Target
 from api.ctl.restart import parse
 from api.ctl.session import Session, verb
 from api.ctl.suggestions import names_of
-from api.ctl.table import Table, clean
+from api.ctl.table import Table
 from api.ctl.waiting import DEFAULT_TIMEOUT, Duration, WaitOptions, wait_options
 from api.ctl.wanted import IN_EFFECT, observed
 from api.types.columns import (
     age,
-    condition,
-    desired_replicas,
     field,
-    is_job,
     revision_digest,
-    service_condition,
     text,
 )
-from api.types.kinds import REVISION, SECRET, SERVICE
+from api.types.kinds import REVISION, SECRET, SERVICE, TASK
 from api.types.service import RESUME, UNDONE_SECRETS, UNDONE_TO
 
 if TYPE_CHECKING:
@@ -45,14 +42,6 @@ if TYPE_CHECKING:
 Document = dict[str, Any]
 
 _what = click.argument("what", nargs=-1, required=True, shell_complete=names_of("service"))
-_WORDS = {
-    "updating": "updating",
-    "paused": "paused",
-    "completed": "completed",
-    "rollback_started": "going back",
-    "rollback_paused": "paused while going back",
-    "rollback_completed": "rolled back",
-}
 
 
 @click.group("rollout")
@@ -62,30 +51,66 @@ def command() -> None:
 
 @verb("status")
 @_what
-@click.option("-w", "--wait", is_flag=True, help="Wait until it is over; exit code 1: it failed.")
 @click.option(
-    "--timeout", type=Duration(), default=DEFAULT_TIMEOUT, show_default=True,
-    help="How long to wait.",
+    "--watch",
+    type=bool,
+    default=True,
+    show_default=True,
+    help="Follow it until it is over; false: show it as it is now.",
+)
+@click.option("-w", "--wait", is_flag=True, hidden=True, help="The default; see --watch.")
+@click.option(
+    "--timeout",
+    type=Duration(),
+    default=DEFAULT_TIMEOUT,
+    show_default=True,
+    help="How long to follow it.",
+)
+@click.option(
+    "-o", "--output", "format", type=click.Choice(["json"]),
+    help="json: a document for each change, a line each.",
 )  # fmt: skip
-def status(session: Session, what: tuple[str, ...], wait: bool, timeout: float) -> None:
-    """Show how far the newest update of services is.
+def status(
+    session: Session,
+    what: tuple[str, ...],
+    watch: bool,
+    wait: bool,
+    timeout: float,
+    format: str | None,
+) -> None:
+    """Show how the newest update of services goes, task by task, until it is over.
+
+    The exit code is 0 when it is in effect, 1 when it has paused or was rolled back, 124 when that
+    was not within the timeout.
 
     \b
     ctl rollout status web
-    ctl rollout status web --wait --timeout 10m
+    ctl rollout status web --timeout 10m
+    ctl rollout status web --watch=false -o json
     """
-    wanted = parse(what)
-    namespace = session.namespace
-    if wait:
+    names = [target.name for target in parse(what)]
+    namespace, output = session.namespace, session.output
+    if watch or wait:
+        from api.ctl.live import follow
+
+        documents = format is not None
         session.run(
-            lambda client: wait_until(session.output, client, wanted, namespace, IN_EFFECT, timeout)
+            lambda client: follow(output, client, namespace, names, timeout, documents=documents)
         )
+        if format is not None or output.terminal:
+            return
 
     async def show(client: Calls) -> None:
-        for number, target in enumerate(wanted):
-            service = await client.get(SERVICE, namespace, target.name)
-            numbers = _numbers(await _revisions(client, namespace, target.name))
-            session.output.lines(_status(service, numbers, first=number == 0))
+        for number, name in enumerate(names):
+            view = View(await client.get(SERVICE, namespace, name))
+            view.take_revisions(await _revisions(client, namespace, name))
+            if format is None:
+                now = datetime.now(UTC)
+                output.lines(summary(view.service, view.revisions, now, first=number == 0))
+                continue
+            tasks = await client.list(TASK, namespace, field_selector=f"spec.service={name}")
+            view.tasks = {task["metadata"]["name"]: task for task in tasks.items}
+            output.data(json.dumps(view.document(), separators=(",", ":"), ensure_ascii=False))
 
     session.ask(show)
 
@@ -349,7 +374,7 @@ def _row(revision: Document, service: Document) -> list[str]:
     if name == field(service, "status", "revision"):
         now.append("wanted")
     elif name == update.get("revision"):
-        now.append(_WORDS.get(str(update.get("state")), ""))
+        now.append(WORDS.get(str(update.get("state")), ""))
     if name == update.get("previous") != update.get("revision"):
         now.append("before")
     return [
@@ -360,47 +385,3 @@ def _row(revision: Document, service: Document) -> list[str]:
         age(revision["metadata"].get("creationTimestamp"), datetime.now(UTC)),
         ", ".join(now),
     ]
-
-
-def _status(service: Document, kept: Mapping[str, Document], *, first: bool) -> Iterator[str]:
-    if not first:
-        yield ""
-    now = datetime.now(UTC)
-    update = field(service, "status", "update") or {}
-    current = text(service, "status", "revision")
-    yield f"Service:   {service['metadata']['name']}"
-    if is_job(service):
-        yield f"State:     {service_condition(service)}"
-        yield f"Revision:  {_titled(current, kept)}"
-        yield f"Progress:  {clean(str(condition(service, 'Progressing').get('message') or ''))}"
-        return
-    if not update:
-        yield "State:     never updated"
-        yield f"Revision:  {_titled(current, kept)}"
-    else:
-        state = str(update.get("state"))
-        since = f" for {age(update['since'], now)}" if update.get("since") else ""
-        yield f"State:     {_WORDS.get(state, state)}{since}"
-        yield f"Revision:  {_titled(str(update.get('revision')), kept)}"
-        if update.get("previous") and update["previous"] != update.get("revision"):
-            yield f"Before:    {_titled(update['previous'], kept)}"
-    status = service.get("status") or {}
-    failed = update.get("failed") or 0
-    yield (
-        f"Progress:  {status.get('updated') or 0}/{desired_replicas(service)} run "
-        f"{current}, {status.get('running') or 0} run in all"
-        + (f", {failed} failed" if failed else "")
-    )
-    if update.get("message"):
-        yield f"Message:   {clean(update['message'])}"
-    if field(service, "spec", "paused"):
-        yield "Held:      spec.paused is true; `ctl rollout resume` goes on"
-
-
-def _titled(name: str, kept: Mapping[str, Document]) -> str:
-    found = kept.get(name)
-    return name if found is None else f"{_number(found)} ({name}, {_image(found)})"
-
-
-def _image(revision: Document) -> str:
-    return clean(str(revision["spec"]["template"].get("image", "")))
