@@ -8,7 +8,7 @@ applied last is amended with it, so that the next `ctl apply` takes away what ca
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 

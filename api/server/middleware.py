@@ -32,6 +32,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 REQUEST_ID = "X-Request-Id"
 _QUIET = frozenset({"heartbeat", "statuses"})  # of nodes, all the time: only failures are news
 _HEADER_BYTES = 7000  # clients read at most 8 KiB
+_GONE_AWAY = 499  # as nginx says it
 _HELD = frozenset({"assignments", "streams", "log", "exec"})
 
 _log = structlog.get_logger("skep.access")
@@ -45,7 +46,7 @@ def access(metrics: Metrics, audit: Audit) -> Middleware:
         _request_id.set(id)
         who = _who(request)  # the connection may be gone at the end
         begun = time.perf_counter()
-        code = 499  # the client went away
+        code = _GONE_AWAY
         try:
             response = await handler(request)
             code = response.status
@@ -90,7 +91,8 @@ async def failures(request: web.Request, handler: Handler) -> web.StreamResponse
     except web.HTTPException as error:
         failure = _from_http(request, error)
     except ConnectionError:
-        raise  # the client went away: nobody is there to be answered
+        # The client went away. Nobody gets this answer; raised, it would be a failure in the log.
+        return web.Response(status=_GONE_AWAY)
     except Exception:
         id = _request_id.get()
         _log.exception("request failed", id=id, method=request.method, path=request.path)

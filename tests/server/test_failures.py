@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Sequence
 from typing import Any
 
+import aiohttp
 import pytest
+from aiohttp import web
 
 from api.client import ApiError
+from api.server.middleware import failures
 from api.store.contract import Conflict, TooLarge, Unavailable, Write
 from api.store.memory import MemoryStore
 from api.types.kinds import CONFIG, SERVICE
@@ -171,3 +176,40 @@ async def test_a_dry_run_is_all_or_nothing() -> None:
         path = "/namespaces/default/configs?dryRun=maybe"
         answer = await request(server, "POST", path, json=config())
         assert answer.code == 400
+
+
+async def test_a_client_that_goes_away_is_no_failure_in_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """In the middle of a stream, as agents and watches do."""
+    ended = asyncio.Event()
+
+    async def stream(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write(b"first\n")
+        try:
+            while True:
+                assert request.transport is not None
+                request.transport.abort()
+                await response.write(b"more\n")
+                await asyncio.sleep(0)
+        finally:
+            ended.set()
+
+    app = web.Application(middlewares=[failures])
+    app.router.add_get("/", stream)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        port = runner.addresses[0][1]
+        async with aiohttp.ClientSession() as session:
+            with pytest.raises(aiohttp.ClientError):
+                async with session.get(f"http://127.0.0.1:{port}/") as answer:
+                    await answer.read()
+        await ended.wait()
+    finally:
+        await runner.cleanup()
+    assert [each for each in caplog.records if each.levelno >= logging.ERROR] == []
