@@ -384,7 +384,7 @@ class DockerDriver:
         if HOST_GATEWAY not in template.extra_hosts.values():
             return spec
         bridge = await self._client.call("GET", "networks/bridge")
-        gateways = [str(it["Gateway"]) for it in bridge["IPAM"]["Config"] if it.get("Gateway")]
+        gateways = answers.gateways(bridge["IPAM"]["Config"])
         if not gateways:
             raise Refused("the engine's bridge network has no gateway, so there is no host-gateway")
         hosts = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -73,6 +74,14 @@ def generic(said: Sequence[Mapping[str, Any]]) -> dict[str, Amount]:
         elif counted := entry.get("DiscreteResourceSpec"):
             found[counted["Kind"]] = int(counted["Value"])
     return found
+
+
+def gateways(pools: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The node's addresses on a network. Of the bridge that it has made since its start, an engine
+    says only the subnet; the node then has the first address in it."""
+    said = [str(pool["Gateway"]) for pool in pools if pool.get("Gateway")]
+    subnets = [ipaddress.ip_network(pool["Subnet"]) for pool in pools if pool.get("Subnet")]
+    return said or [str(subnet.network_address + 1) for subnet in subnets]
 
 
 def address(inspected: Mapping[str, Any]) -> str:
