@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import ipaddress
+import json
 import posixpath
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -146,6 +147,7 @@ def _template(template: dict[str, Any], path: Path) -> Iterator[Problem]:
     yield from _ports(template, (*path, "ports"))
     yield from _resources(_block(template, "resources"), (*path, "resources"))
     yield from _devices(template, path)
+    yield from _security(_block(template, "security"), (*path, "security"))
     yield from _healthcheck(_block(template, "healthcheck"), (*path, "healthcheck"))
     if "readiness" in template:
         yield from _readiness(template["readiness"], (*path, "readiness"))
@@ -321,6 +323,31 @@ def _devices(template: dict[str, Any], path: Path) -> Iterator[Problem]:
             message = f"{quoted(kind)} is there already"
             yield Problem((*place, "resource"), message, "name it once", Code.DUPLICATE)
         handed.add(kind)
+
+
+def _security(security: dict[str, Any], path: Path) -> Iterator[Problem]:
+    profile = security.get("seccompProfile")
+    if isinstance(profile, str) and profile:
+        place = (*path, "seccompProfile")
+        if security.get("seccomp", "default") != "default":
+            message = "there is seccomp: unconfined already, which allows all"
+            yield Problem(place, message, "keep one of the two", Code.FORBIDDEN)
+        try:
+            read = json.loads(profile)
+        except (ValueError, RecursionError) as error:
+            yield Problem(place, f"is not JSON: {error}", "give the text of a profile's file")
+        else:
+            action = read.get("defaultAction") if isinstance(read, dict) else None
+            if not isinstance(action, str) or not action.startswith("SCMP_ACT_"):
+                message = "is no seccomp profile: it has no defaultAction"
+                yield Problem(place, message, 'for example {"defaultAction": "SCMP_ACT_ERRNO", …}')
+    label = _block(security, "seLinux")
+    if label.get("disable") is True and any(label.get(part) for part in _LABEL):
+        message = "without SELinux there is no label"
+        yield Problem((*path, "seLinux", "disable"), message, "remove it, or the rest of seLinux")
+
+
+_LABEL = ("user", "role", "type", "level")
 
 
 def _alike(reserved: dict[str, Any], path: Path) -> Iterator[Problem]:

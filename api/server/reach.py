@@ -26,6 +26,10 @@ _STRONG = frozenset({
 })  # fmt: skip
 
 
+# Kubernetes' list (Pod Security Standards, baseline): no more than a container has by default.
+_USUAL_TYPES = frozenset({"container_t", "container_init_t", "container_kvm_t"})
+
+
 def may_reach(grants: Sequence[Grant]) -> bool:
     """Whether somebody with these may have containers reach their nodes."""
     return any(grant.role in ("admin", "operator") and not grant.namespaces for grant in grants)
@@ -55,6 +59,11 @@ def reaching(template: Document) -> Iterator[str]:
     for field in ("seccomp", "appArmor"):
         if security.get(field) == "unconfined":
             yield f"security.{field} unconfined"
+    if security.get("seccompProfile"):
+        yield "security.seccompProfile"  # it may allow what the default one does not
+    for part, value in (security.get("seLinux") or {}).items():
+        if value and (part != "type" or value not in _USUAL_TYPES):
+            yield f"security.seLinux.{part}"
     for name in (template.get("capabilities") or {}).get("add") or ():
         if name.removeprefix("CAP_") in _STRONG:
             yield f"capability {name}"

@@ -158,10 +158,22 @@ class Device(Struct, kw_only=True):
     capabilities: list[str] = []  # of that driver; empty: gpu
 
 
+class SeLinux(Struct, kw_only=True):
+    """Parts of the label, each the engine's where it is empty."""
+
+    user: str = ""
+    role: str = ""
+    type: str = ""
+    level: str = ""
+    disable: bool = False
+
+
 class Security(Struct, kw_only=True):
     no_new_privileges: bool = True
     seccomp: str = "default"  # default | unconfined
+    seccomp_profile: str = ""  # JSON, in place of the default
     app_armor: str = ""  # a profile's name, or unconfined; empty: the engine's
+    se_linux: SeLinux = msgspec.field(default_factory=SeLinux)
 
 
 class Ulimit(Struct, kw_only=True):

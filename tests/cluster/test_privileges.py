@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -159,6 +160,27 @@ def bounding_set() -> int:
     return next(int(line.split()[1], 16) for line in lines if line.startswith("CapBnd"))
 
 
+def test_a_seccomp_profile_of_ones_own_and_an_selinux_label(cluster: Cluster) -> None:
+    profile = {
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "syscalls": [
+            {"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "args": []},
+        ],
+    }
+    label = {"user": "system_u", "role": "system_r", "type": "container_t", "level": "s0:c1,c2"}
+    security = {"seccompProfile": json.dumps(profile), "seLinux": label}
+    cluster.apply(service("held", security=security))
+    (task,) = cluster.until_running("held", 1)
+    held = Inside(cluster, task)
+    said = held.run("touch /tmp/x && mkdir /tmp/d 2>&1 || true")
+    assert "Operation not permitted" in said, "no directory, but files"
+    assert held.run("ls /tmp") == "x"
+    options = held.engine["HostConfig"]["SecurityOpt"]
+    assert {f"label={part}:{value}" for part, value in label.items()} <= set(options)
+    assert "no-new-privileges" in options
+    cluster.ctl("delete", "service", "held")
+
+
 def test_a_log_driver(cluster: Cluster) -> None:
     cluster.apply(service("local", "echo hello; sleep 100000", logging={"driver": "local"}))
     (task,) = cluster.until_running("local", 1)
@@ -171,6 +193,11 @@ def test_a_log_driver(cluster: Cluster) -> None:
     ("name", "template", "words"),
     [
         ("nolog", {"logging": {"driver": "no-such-driver"}}, "no-such-driver"),
+        (
+            "noaction",
+            {"security": {"seccompProfile": '{"defaultAction": "SCMP_ACT_WHAT"}'}},
+            "SCMP_ACT_WHAT",
+        ),
         ("nodevice", {"devices": [{"source": "/dev/no-such-device"}]}, "/dev/no-such-device"),
     ],
 )

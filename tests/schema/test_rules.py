@@ -11,6 +11,8 @@ from api.schema import payload, validate
 from api.types.secret import CONFIG_MAX_BYTES, SECRET_MAX_BYTES
 from tests.schema.objects import minimal, service, templated
 
+PROFILE = '{"defaultAction": "SCMP_ACT_ERRNO"}'
+
 
 def secret(**rest: Any) -> dict[str, Any]:
     obj = minimal("Secret") | rest
@@ -243,6 +245,31 @@ def job(**spec: Any) -> dict[str, Any]:
             "a kind of resource such as gpu",
         ),
         (
+            templated(security={"seccompProfile": "{"}),
+            "spec.template.security.seccompProfile",
+            "is not JSON: Expecting property name",
+        ),
+        (
+            templated(security={"seccompProfile": "[]"}),
+            "spec.template.security.seccompProfile",
+            "it has no defaultAction",
+        ),
+        (
+            templated(security={"seccompProfile": PROFILE, "seccomp": "unconfined"}),
+            "spec.template.security.seccompProfile",
+            "keep one of the two",
+        ),
+        (
+            templated(security={"seLinux": {"disable": True, "type": "container_t"}}),
+            "spec.template.security.seLinux.disable",
+            "without SELinux there is no label",
+        ),
+        (
+            templated(security={"seLinux": {"level": "s0 c1"}}),
+            "spec.template.security.seLinux.level",
+            "a level such as s0:c100,c200",
+        ),
+        (
             templated(security={"seccomp": "off"}),
             "spec.template.security.seccomp",
             "one of default, unconfined",
@@ -282,6 +309,8 @@ def test_refused(obj: dict[str, Any], field: str, words: str) -> None:
         reserving({"gpu": 2, "modem": 1}, devices=[{"source": "/dev/fuse"},
                   {"resource": "gpu", "driver": "nvidia", "capabilities": ["gpu", "utility"]},
                   {"resource": "modem", "target": "/dev/modem", "permissions": "rw"}]),
+        templated(security={"seccompProfile": PROFILE, "seLinux": {"type": "container_t",
+                  "level": "s0-s0:c0.c1023", "user": "system_u", "role": "system_r"}}),
         templated(healthcheck={"disable": True}),
         templated(readiness={"http": {"port": 80, "path": "/a?b=$1", "expectedStatus": 204}}),
         templated(extraHosts={"a": "::1", "b.c": "host-gateway"}, dns={"servers": ["::1"]}),

@@ -20,11 +20,17 @@ REACHING: dict[str, dict[str, Any]] = {
     "device /dev/fuse": {"devices": [{"source": "/dev/fuse"}]},
     "security.seccomp unconfined": {"security": {"seccomp": "unconfined"}},
     "security.appArmor unconfined": {"security": {"appArmor": "unconfined"}},
+    "security.seccompProfile": {
+        "security": {"seccompProfile": '{"defaultAction": "SCMP_ACT_ALLOW"}'}
+    },
+    "security.seLinux.type": {"security": {"seLinux": {"type": "spc_t"}}},
+    "security.seLinux.level": {"security": {"seLinux": {"level": "s0:c1,c2"}}},
+    "security.seLinux.disable": {"security": {"seLinux": {"disable": True}}},
     "capability CAP_SYS_ADMIN": {"capabilities": {"add": ["NET_ADMIN", "CAP_SYS_ADMIN"]}},
     "bind mount of /": {"mounts": [{"type": "bind", "source": "/", "target": "/host"}]},
 }
 KEPT_IN = {
-    "security": {"noNewPrivileges": False},
+    "security": {"noNewPrivileges": False, "seLinux": {"type": "container_init_t"}},
     "capabilities": {"add": ["NET_ADMIN"], "drop": ["ALL"]},
     "mounts": [{"target": "/data"}, {"type": "tmpfs", "target": "/tmp"}],
     "sysctls": {"net.core.somaxconn": 1},

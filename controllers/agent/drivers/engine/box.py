@@ -57,10 +57,16 @@ def _logging(logging: Logging) -> dict[str, Any]:
 
 def _security(security: Security) -> list[str]:
     options = ["no-new-privileges"] if security.no_new_privileges else []
-    if security.seccomp != "default":
-        options.append(f"seccomp={security.seccomp}")
+    if security.seccomp_profile or security.seccomp != "default":
+        options.append(f"seccomp={security.seccomp_profile or security.seccomp}")
     if security.app_armor:
         options.append(f"apparmor={security.app_armor}")
+    label = security.se_linux
+    if label.disable:
+        options.append("label=disable")
+    for part in ("user", "role", "type", "level"):
+        if value := getattr(label, part):
+            options.append(f"label={part}:{value}")
     return options
 
 

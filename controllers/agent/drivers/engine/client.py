@@ -32,6 +32,7 @@ _HOPELESS = (
     "unable to find user",
     "unable to find group",
     "executable file not found",
+    "seccomp profile",
 )
 
 
