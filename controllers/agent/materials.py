@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Sequence
 from pathlib import Path
 
+import structlog
+
 from api.rendering import delivered, needed
 from api.types.assignment import Assignments
 from api.types.places import CONFIGS, SECRETS
@@ -15,6 +17,8 @@ from controllers.agent.environment import Told
 from controllers.agent.files import Files, Place, Scope, Trouble, keep_apart
 from controllers.agent.memory import NotInMemory, mount
 from controllers.agent.rendering import Renderer
+
+log = structlog.get_logger("skep.agent")
 
 # Of one variable with its name: the kernel's MAX_ARG_STRLEN is 131,072 with the NUL.
 _VARIABLE_MAX = 100_000
@@ -172,9 +176,11 @@ class Materials:
         if path.exists() and path.stat().st_dev == self._device:
             return
         try:
-            mount(path)
+            warning = mount(path)
         except NotInMemory as error:
             raise Trouble(str(error)) from error
+        if warning:
+            log.warning(warning)
         self._device = path.stat().st_dev
 
     def withdraw(self, task_uid: str) -> None:

@@ -1,8 +1,8 @@
 """The node's secrets are kept in memory: a tmpfs of the agent's own.
 
-Mounted without swap where the kernel knows how (6.4 and later), never executable, readable by
-root alone. It outlives the agent, since the containers that use it do, and is gone when the
-machine stops.
+Mounted without swap where the kernel knows how (6.4 and later; where it doesn't and the machine
+swaps, `mount` says so), never executable, readable by root alone. It outlives the agent, since the
+containers that use it do, and is gone when the machine stops.
 """
 
 from __future__ import annotations
@@ -26,24 +26,37 @@ class NotInMemory(Exception):
     """There is no place in memory for secrets; the text says why and what to do."""
 
 
-def mount(path: Path) -> None:
-    """Make `path` a tmpfs, if it isn't one already. Raises NotInMemory."""
+def mount(path: Path) -> str:
+    """Make `path` a tmpfs, if it isn't one already. Raises NotInMemory.
+
+    What it says is what an operator should know of it; mostly nothing.
+    """
     try:
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if is_tmpfs(path):
-            return
-        try:
-            _mount(path, _OPTIONS + ",noswap")
-        except OSError as error:
-            if error.errno != errno.EINVAL:
-                raise
-            _mount(path, _OPTIONS)
+        if not is_tmpfs(path):
+            try:
+                _mount(path, _OPTIONS + ",noswap")
+            except OSError as error:
+                if error.errno != errno.EINVAL:
+                    raise
+                _mount(path, _OPTIONS)
+        return _warning(path)
     except OSError as error:
         raise NotInMemory(
             f"secrets are kept in memory only, and no tmpfs can be mounted at {path} "
             f"({error.strerror}); run the agent as root with CAP_SYS_ADMIN, "
             "or mount a tmpfs there yourself"
         ) from error
+
+
+def _warning(path: Path) -> str:
+    swaps = [line.split()[0] for line in Path("/proc/swaps").read_text().splitlines()[1:]]
+    if not swaps or b"noswap" in _options(path).split(b","):
+        return ""
+    return (
+        f"secrets may be written to swap ({', '.join(swaps)}): the tmpfs at {path} is mounted"
+        " without noswap, which needs Linux 6.4; encrypt the swap, or turn it off"
+    )
 
 
 def unmount(path: Path) -> None:
@@ -55,12 +68,23 @@ def unmount(path: Path) -> None:
 
 def is_tmpfs(path: Path) -> bool:
     """Whether what is mounted at exactly this path is a tmpfs."""
+    return _mounted(path)[0] == b"tmpfs"
+
+
+def _options(path: Path) -> bytes:
+    """Of the file system itself that is mounted there."""
+    return _mounted(path)[1]
+
+
+def _mounted(path: Path) -> tuple[bytes, bytes]:
+    """Type and options of the file system that is mounted at exactly this path."""
     wanted = os.fsencode(path.resolve())
-    found = False
+    found = b"", b""
     for line in Path("/proc/self/mountinfo").read_bytes().splitlines():
         fields, _, filesystem = line.partition(b" - ")
         if _OCTAL.sub(lambda match: bytes([int(match[1], 8)]), fields.split()[4]) == wanted:
-            found = filesystem.split()[0] == b"tmpfs"  # the last one is on top
+            kind, _, options = filesystem.split()  # the last one is on top
+            found = kind, options
     return found
 
 

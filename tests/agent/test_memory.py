@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import stat
 import subprocess
 import sys
@@ -44,6 +45,29 @@ def test_it_is_a_tmpfs_for_root_alone(place: Path) -> None:
     ((*options, kind),) = mounts(place)
     assert kind == "tmpfs"
     assert {"rw", "nosuid", "nodev", "noexec"} <= set(options)
+
+
+def test_it_is_never_swapped_out_or_says_that_it_may_be(place: Path) -> None:
+    """Where the kernel has noswap it is used; where it hasn't, and there is swap, that is said."""
+    said = mount(place)
+    line = next(
+        line
+        for line in Path("/proc/self/mountinfo").read_text().splitlines()
+        if line.split()[4].replace("\\040", " ").replace("\\011", "\t") == str(place)
+    )
+    version = tuple(int(part) for part in platform.release().split(".")[:2])
+    assert ("noswap" in line.rpartition(" - ")[2].split()[2].split(",")) == (version >= (6, 4))
+    swaps = Path("/proc/swaps").read_text().splitlines()[1:]
+    assert bool(said) == (bool(swaps) and version < (6, 4))
+
+
+def test_one_that_somebody_mounted_without_it_is_kept_and_told_of(place: Path) -> None:
+    place.mkdir(parents=True)
+    subprocess.run(["mount", "-t", "tmpfs", "none", str(place)], check=True)
+    said = mount(place)
+    assert len(mounts(place)) == 1
+    swaps = Path("/proc/swaps").read_text().splitlines()[1:]
+    assert ("mounted without noswap" in said) == bool(swaps)
 
 
 def test_again_keeps_what_is_there(place: Path) -> None:

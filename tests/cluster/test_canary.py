@@ -1,39 +1,35 @@
 """A secret's bytes are in the files mounted for its tasks, and nowhere else.
 
-A random payload is used as users use secrets, wrongly too, and then everything that can be read
-on this machine about the cluster is searched for it: etcd's database and write-ahead log too.
+A random payload is used as users use secrets, wrongly too, and rotated; then everything that can be
+read on this machine about the cluster is searched for it: etcd's database and write-ahead log, a
+backup of it, logs, the audit log, errors, dumps.
 """
 
 from __future__ import annotations
 
-import base64
 import secrets
+import shutil
+import signal
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from api.client import ApiError, Client
+from api.context import load
+from api.pki.tls import client_context
+from tests.cluster.canary import (
+    Canary,
+    dumped,
+    etcd_snapshot,
+    files_below,
+    super_options,
+    swapped_out,
+)
 from tests.cluster.harness import Cluster, Document, service, until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.engine, pytest.mark.etcd]
-
-
-@dataclass(frozen=True)
-class Canary:
-    """Bytes that are nowhere else in the world."""
-
-    text: str
-
-    @property
-    def forms(self) -> list[bytes]:
-        """As it may be written: plain, base64 at each of the three alignments, hex."""
-        plain = self.text.encode()
-        shifted = [base64.b64encode(b"x" * lead + plain)[4:-4] for lead in range(3)]
-        return [plain, plain.hex().encode(), *shifted]
-
-    def inside(self, content: bytes) -> bool:
-        return any(form in content for form in self.forms)
 
 
 def secret(name: str, **data: str) -> Document:
@@ -57,7 +53,7 @@ def used(cluster: Cluster, canary: Canary) -> Iterator[list[str]]:
 
     def ctl(*words: str, stdin: str = "") -> None:
         done = cluster.ctl(*words, stdin=stdin, check=False)
-        said.append(f"$ ctl {' '.join(words)}\n{done.stdout}{done.stderr}")
+        said.append(f"$ ctl {words[0]}\n{done.stdout}{done.stderr}")
 
     ctl("create", "secret", "canary", "--from-stdin", "password", stdin="an older value")
     cluster.apply(secret("canary", password=canary.text))
@@ -67,9 +63,18 @@ def used(cluster: Cluster, canary: Canary) -> Iterator[list[str]]:
         "cat /run/secrets/canary >/dev/null; sleep 100000",
         replicas=2,
         secrets=[{"name": "canary"}, {"name": "canary", "target": "/srv/also", "mode": "0400"}],
+        secretFiles=[{"target": "made", "content": "<{{ secrets.canary.password }}>"}],
     )
-    cluster.apply(reader)
+    follower = service("follower", secrets=[{"name": "canary", "onChange": {"signal": "SIGWINCH"}}])
+    cluster.apply(reader, follower)
     cluster.until_running("reader", 2)
+    # Rotated, rolled back, and what came between destroyed.
+    ctl("secret", "set", "canary", "password=-", stdin=f"{canary.text}-rotated")
+    until(lambda: versions(cluster, "canary")[-1:] == [3], "there is another version")
+    ctl("secret", "rollback", "canary")
+    until(lambda: versions(cluster, "canary")[-1:] == [4], "it is as it was")
+    cluster.until_running("reader", 2)
+    ctl("secret", "history", "canary")
     # Mistakes: a wrong type, an unknown field, the payload where no payload belongs.
     broken = f"""
 apiVersion: skep.dev/v1
@@ -91,19 +96,27 @@ stringData: {{password: {canary.text}-2}}
     ctl("apply", "-f", "-", "--dry-run", stdin=changed)
     for form in ("yaml", "json", "wide", "name"):
         ctl("get", "secrets,services,tasks,events,nodes,configs", "-A", "-o", form)
+    ctl("secret", "set", "canary", f"wrong key={canary.text}", f"{canary.text}=-", stdin="x")
+    ctl("create", "secret", "canary", "--from-stdin", "password", stdin=canary.text)
+    ctl("create", "secret", "large", "--from-stdin", "k", stdin=canary.text * 9000)
     for what in ("secret/canary", "service/reader", "namespace/default"):
         ctl("describe", *what.split("/"))
     ctl("events", "-A")
     ctl("logs", "service/reader")
     yield said
-    cluster.ctl("delete", "service", "reader", check=False)
+    cluster.ctl("delete", "service", "reader", "follower", check=False)
     cluster.ctl("delete", "secret", "canary", check=False)
+
+
+def versions(cluster: Cluster, name: str) -> list[int]:
+    found = cluster.find("secret", name) or {}
+    return [each["version"] for each in found.get("status", {}).get("versions", [])]
 
 
 def test_the_mounted_files_hold_it_read_only_and_in_memory(
     cluster: Cluster, canary: Canary, used: list[str]
 ) -> None:
-    for container in cluster.containers():
+    for container in cluster.running_of("reader"):
         # Relative targets share one mount; each absolute one has its own.
         for path, at in (("/run/secrets/canary", "/run/secrets"), ("/srv/also", "/srv/also")):
             assert cluster.docker("exec", container, "cat", path) == canary.text
@@ -120,6 +133,46 @@ def test_ctl_never_says_it(canary: Canary, used: list[str]) -> None:
         assert not canary.inside(words.encode()), words.replace(canary.text, "<CANARY>")
 
 
+async def test_no_error_of_the_api_quotes_it(
+    cluster: Cluster, canary: Canary, used: list[str]
+) -> None:
+    """Of requests that carried it where it does not belong, and of those cut short."""
+    context = load(cluster.home / "manager" / "admin.yaml").select()
+    url = f"https://127.0.0.1:{cluster.port}"
+    text = canary.text
+    async with Client(url, client_context(context.credentials()), patience=0) as client:
+        for fields in (
+            {"data": {"k": text}},
+            {"data": text},
+            {"stringData": {"k": [text]}},
+            {"stringData": {"../k": text}},
+            {"stringData": {"k": text}, "data": {"k": "eA=="}},
+            {"stringData": {"k": text * 10_000}},
+            {"stringData": {"k": text}, "keep": -1},
+            {"stringData": {"k": text}, "other": {"k": text}},
+        ):
+            manifest = secret("wrong") | {"stringData": {}} | fields
+            for attempt in (client.create, client.apply):
+                given: Any = manifest if attempt == client.create else [manifest]
+                with pytest.raises(ApiError) as caught:
+                    await attempt(given)
+                said = repr(caught.value.status) + str(caught.value)
+                assert not canary.inside(said.encode()), fields.keys()
+
+
+def test_a_backup_of_etcd_does_not_hold_it(
+    cluster: Cluster, canary: Canary, used: list[str]
+) -> None:
+    snapshot = etcd_snapshot(cluster)
+    assert b"/skep/v1/payloads/default/canary" in snapshot, "its value is among them"
+    assert not canary.inside(snapshot)
+
+
+def test_nothing_of_it_is_swapped_out(cluster: Cluster, used: list[str]) -> None:
+    place = cluster.home / "run" / cluster.node / "secrets"
+    assert "noswap" in super_options(place) or not swapped_out()
+
+
 def test_no_file_of_the_daemons_holds_it(cluster: Cluster, canary: Canary, used: list[str]) -> None:
     memory, etcd = cluster.home / "run", cluster.home / "manager" / "etcd" / "data"
     searched = 0
@@ -130,11 +183,15 @@ def test_no_file_of_the_daemons_holds_it(cluster: Cluster, canary: Canary, used:
         assert not canary.inside(path.read_bytes()), path
     assert searched > 5
     assert list(etcd.rglob("*.wal")) and list(etcd.rglob("db"))
+    audit = (cluster.home / "manager" / "audit.log").read_text()
+    assert "canary" in audit, "it says that the secret was changed"
 
 
 def test_the_engine_knows_nothing_of_it(cluster: Cluster, canary: Canary, used: list[str]) -> None:
+    for container in cluster.containers():
+        assert not canary.inside(cluster.docker("top", container).encode())
     for container in cluster.containers(every=True):
-        for verb in ("inspect", "logs", "diff", "top"):
+        for verb in ("inspect", "logs", "diff"):
             assert not canary.inside(cluster.docker(verb, container).encode()), verb
         image = cluster.docker("inspect", "-f", "{{.Image}}", container).strip()
         assert not canary.inside(cluster.docker("image", "inspect", image).encode())
@@ -145,11 +202,10 @@ def test_no_disk_of_the_engine_holds_it(cluster: Cluster, canary: Canary, used: 
     """Its notes about the containers, and what the containers wrote."""
     root = Path(cluster.docker("info", "-f", "{{.DockerRootDir}}").strip())
     for container in cluster.containers(every=True):
-        shown = cluster.docker("inspect", "-f", "{{.GraphDriver.Data.UpperDir}}", container)
-        for directory in (root / "containers" / container, Path(shown.strip())):
-            for path in directory.rglob("*"):
-                if path.is_file() and not path.is_symlink():
-                    assert not canary.inside(path.read_bytes()), path
+        layers = "{{.GraphDriver.Data.UpperDir}}:{{.GraphDriver.Data.LowerDir}}"
+        shown = cluster.docker("inspect", "-f", layers, container).strip().split(":")
+        for path in files_below(root / "containers" / container, *map(Path, shown)):
+            assert not canary.inside_file(path), path
 
 
 def test_no_process_shows_it(canary: Canary, used: list[str]) -> None:
@@ -165,6 +221,30 @@ def test_no_process_shows_it(canary: Canary, used: list[str]) -> None:
             assert not canary.inside(content), process
 
 
+def test_a_crash_leaves_no_dump(
+    cluster: Cluster, canary: Canary, used: list[str], tmp_path: Path
+) -> None:
+    """Of the agent and the manager, which hold it; nor does anybody make one who is not all of
+    root."""
+    assert shutil.which("gcore")
+    less = ["setpriv", "--bounding-set=-sys_ptrace", "--inh-caps=-sys_ptrace"]
+    nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+    before = set(Path.cwd().glob("core*"))
+    for part in ("agent", "manager"):
+        pid = cluster.running[part].pid
+        for number, by in enumerate((less, nobody)):
+            assert dumped(pid, tmp_path / f"{part}-{number}", by=by) == []
+        limits = Path(f"/proc/{pid}/limits").read_text().splitlines()
+        (core,) = [line.split() for line in limits if line.startswith("Max core file size")]
+        assert core[4:6] == ["0", "0"]
+    for part, start in (("agent", cluster.start_agent), ("manager", cluster.start_manager)):
+        cluster.kill(part, signal.SIGABRT)
+        start()
+    until(cluster.ready, "the node is ready again")
+    assert set(Path.cwd().glob("core*")) == before
+    assert [path for path in cluster.home.rglob("core*") if path.is_file()] == []
+
+
 def test_it_leaves_the_node_with_the_last_task_that_used_it(
     cluster: Cluster, canary: Canary, used: list[str]
 ) -> None:
@@ -175,6 +255,6 @@ def test_it_leaves_the_node_with_the_last_task_that_used_it(
         return [path for path in files if canary.inside(path.read_bytes())]
 
     assert held()
-    cluster.ctl("delete", "service", "reader")
+    cluster.ctl("delete", "service", "reader", "follower")
     until(lambda: not cluster.containers(), "its containers have ended")
     until(lambda: not held(), "the node holds it no more")

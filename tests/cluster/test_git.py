@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.cluster.canary import Canary
 from tests.cluster.harness import Cluster, service, until
-from tests.cluster.test_canary import Canary
 
 pytestmark = [
     pytest.mark.cluster,
