@@ -35,7 +35,7 @@ from api.types.columns import (
     text,
 )
 from api.types.generic import shown
-from api.types.kinds import EVENT, NODE, REVISION, SERVICE, TASK, Kind
+from api.types.kinds import EVENT, NODE, REVISION, SECRET, SERVICE, TASK, Kind
 
 if TYPE_CHECKING:
     from api.calls import Calls
@@ -94,8 +94,10 @@ async def _objects(
 
 
 async def _related(client: Calls, kind: Kind, obj: Document) -> Sequence[Document]:
-    """The tasks of a service, or those on a node."""
+    """The tasks of a service, or those on a node; who holds a secret."""
     name = obj["metadata"]["name"]
+    if kind is SECRET:
+        return [await client.secret_holders(obj["metadata"]["namespace"], name)]
     if kind is SERVICE:
         fields, namespace = f"spec.service={name}", obj["metadata"]["namespace"]
     elif kind is NODE:
@@ -197,7 +199,7 @@ def _particulars(
     elif kind is NODE:
         yield from _node(output, obj, tasks)
     elif kind.name == "Secret":
-        yield from _secret(obj)
+        yield from _secret(obj, tasks)
     else:
         yield from _everything_else(obj)
 
@@ -302,20 +304,24 @@ def _node(output: Output, obj: Document, tasks: Sequence[Document]) -> Iterator[
     yield from _pairs("Engine labels", engine.get("labels") or {})
 
 
-def _secret(obj: Document) -> Iterator[str]:
+def _secret(obj: Document, holders: Sequence[Document]) -> Iterator[str]:
+    found = holders[0] if holders else {}
+    held = {each["version"]: each.get("tasks", ()) for each in found.get("versions", ())}
     yield _line("Version", text(obj, "status", "version", default="0"))
     yield _line("Keep", f"{obj.get('keep', 5)} versions")
-    yield _line("Users", f"{text(obj, 'status', 'usedBy', default='0')} services")
+    yield _line("Used by", ", ".join(found.get("services", ())) or "no service")
     sizes = field(obj, "status", "sizes") or {}
     yield _line("Keys", len(sizes))
     for key, count in sorted(sizes.items()):
         yield f"  {clean(key)}: {count} bytes"
     kept = field(obj, "status", "versions") or []
-    yield _line("Versions", f"{len(kept)}; ctl secret history says who holds them")
+    yield _line("Versions", len(kept))
     for each in kept:
-        state = "destroyed" if each.get("destroyed") else f"{each.get('size', 0)} bytes"
+        size = "destroyed" if each.get("destroyed") else f"{each.get('size', 0)} bytes"
         origin = f", from {clean(each['origin'])}" if each.get("origin") else ""
-        yield f"  {each['version']}: {each.get('created', '<unknown>')}, {state}{origin}"
+        tasks = held.get(each["version"], ())
+        who = f", held by {len(tasks)} task{'s' if len(tasks) != 1 else ''}" if tasks else ""
+        yield f"  {each['version']}: {each.get('created', '<unknown>')}, {size}{origin}{who}"
 
 
 def _everything_else(obj: Document) -> Iterator[str]:

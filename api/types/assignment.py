@@ -40,7 +40,7 @@ class Delivery(Struct, kw_only=True):
     namespace: str
     name: str
     version: int = 0  # of a secret, which may be here in several
-    oldest: int = 1  # of a secret: as in SecretStatus
+    oldest: int = 0  # of a secret: as in SecretStatus; 0: an earlier manager does not say it
     data: dict[str, bytes]  # base64 in JSON
 
     @property

@@ -99,7 +99,7 @@ class Files:
         name, _, version = id.partition("@")
         versions = self._deliveries.get(name, {})
         versions.pop(int(version or 0), None)
-        if not versions:
+        if not versions or not version:  # an earlier manager knows of one version only
             self._deliveries.pop(name, None)
 
     def replace(self, deliveries: Iterable[Delivery]) -> None:
@@ -115,7 +115,8 @@ class Files:
         last = versions[max(versions)]
         if newest or not last.version:
             return last
-        return versions.get(scope.secrets.get(name, last.oldest))
+        wanted = scope.secrets.get(name, last.oldest)
+        return versions.get(wanted) if wanted else last
 
     def of(self, scope: Scope, mount: Mount) -> Delivery | None:
         return self.find(scope, mount.name, newest=_swapped(mount))

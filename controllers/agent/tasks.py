@@ -69,7 +69,7 @@ class _Known:
     """A task, or what is left of one."""
 
     __slots__ = (
-        "again", "container", "failure", "files", "gone", "parting", "pulling", "retry",
+        "again", "behind", "container", "failure", "files", "gone", "parting", "pulling", "retry",
         "retry_wait", "secrets", "stale", "status", "task", "template", "uid", "worker",
     )  # fmt: skip
 
@@ -85,6 +85,7 @@ class _Known:
         self.parting = ""  # what went wrong before it was told to stop
         self.files = True  # it may have secrets' or configs' files: an earlier agent's
         self.stale = False  # the engine may know better than `container`
+        self.behind = ""  # why it has not followed a secret yet
         self.again = False  # kicked while its worker was busy
         self.worker: asyncio.Task[None] | None = None
         self.pulling: asyncio.Timeout | None = None
@@ -325,7 +326,8 @@ class Tasks:
             known.stale = True
             self._give_up(error)
         except Unfinished as error:
-            self._retry_later(known, str(error))
+            known.behind = str(error)
+            self._retry_later(known, known.behind)
         except DriverError as error:
             self._retry_later(known, f"it can't be stopped or removed: {error}")
         except OSError as error:
@@ -349,6 +351,8 @@ class Tasks:
         step = decide(sight)
         status = status_of(step, sight, datetime.now(UTC))
         status = self._serve(known, status)
+        if known.behind and step.do is Do.NOTHING and not status.message:
+            status = msgspec.structs.replace(status, message=f"{known.behind}; trying again")
         if status != known.status:
             known.status = status
             self._report(known)
@@ -384,6 +388,7 @@ class Tasks:
             return False
         names = following.changed(scope, template, known.status, self._materials)
         if not names:
+            known.behind = ""
             return False
         versions = await following.follow(
             known.uid, scope, told(template, task), template, names, self._driver, self._materials

@@ -120,6 +120,7 @@ async def test_what_is_not_there_is_not_found(ground: Ground) -> None:
         driver.inspect,
         driver.start,
         lambda uid: driver.stop(uid, grace=1),
+        lambda uid: driver.signal(uid, "SIGHUP"),
         lambda uid: driver.exec(uid, ["true"], tty=False, stdin=False),
         lambda uid: anext(driver.logs(uid, follow=False, tail=None, since=None, timestamps=False)),
     ]
