@@ -41,7 +41,7 @@ def with_data(document: Document, payload: dict[str, bytes]) -> Document:
 def joined(document: Document) -> Document:
     """`stringData` moved into `data`; values that are wrong are left for the schema to name."""
     texts = document.get("stringData")
-    if not isinstance(texts, dict):
+    if not isinstance(texts, dict) or not isinstance(document.get("data") or {}, dict):
         return document
     encoded = {
         key: base64.b64encode(text.encode()).decode() if isinstance(text, str) else text
@@ -54,7 +54,7 @@ def joined(document: Document) -> Document:
 def unsealing(patch: Document) -> Document:
     """A merge patch that takes sealed values away, said of the data that they became."""
     sealed = patch.get("sealed")
-    if not isinstance(sealed, dict):
+    if not isinstance(sealed, dict) or not isinstance(patch.get("data") or {}, dict):
         return patch
     gone = {key: None for key, text in sealed.items() if text is None}
     data = {**gone, **(patch.get("data") or {})}

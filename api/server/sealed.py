@@ -50,6 +50,8 @@ class Opener:
             return document
         if not isinstance(sealed, dict) or not all(isinstance(t, str) for t in sealed.values()):
             return document
+        if not isinstance(document.get("data") or {}, dict):
+            return document
         problems = schema.validate(document)
         wrong = {p.path[1] for p in problems if p.path[:1] == ("sealed",) and len(p.path) > 1}
         data: dict[str, Any] = {}

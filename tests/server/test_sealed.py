@@ -205,6 +205,36 @@ async def test_what_is_given_twice_or_is_no_sealed_value_is_named(server: Runnin
     assert "hunter2" not in said and "ctl seal" in said
 
 
+@pytest.mark.parametrize("field", ["data", "stringData", "sealed"])
+@pytest.mark.parametrize("wrong", [[], [1], "text", 5, {"password": 5}, {"password": None}])
+async def test_a_field_of_the_wrong_sort_is_refused_by_every_way_in(
+    server: Running, field: str, wrong: Any
+) -> None:
+    text = sealed(server, "x")
+    broken = secret(password=text) | {"stringData": {"a": "b"}, field: wrong}
+    ways = {
+        ("POST", PATH, "application/json"): broken,
+        ("PUT", f"{PATH}/db", "application/json"): broken,
+        ("PATCH", f"{PATH}/db", "application/merge-patch+json"): {
+            "sealed": {"password": text}, field: wrong
+        },
+        ("PATCH", f"{PATH}/db", "application/apply-patch+yaml"): broken,
+        ("PATCH", f"{PATH}/db", "application/json-patch+json"): [
+            {"op": "add", "path": f"/{field}", "value": wrong}
+        ],
+    }  # fmt: skip
+    async with server.client() as client:
+        await client.create(secret(password=text))
+        for (method, path, kind), body in ways.items():
+            try:
+                await send(client, method, path, body, kind, fieldManager="x", force="true")
+            except ApiError as error:
+                assert error.code in (400, 409, 422), (method, kind, error)
+        with pytest.raises(ApiError) as caught:
+            await client.apply([broken])
+        assert caught.value.code == 422
+
+
 async def test_too_much_in_all_is_refused(server: Running) -> None:
     half = "x" * 300_000
     said = await refusal(server, secret(a=sealed(server, half, "a"), b=sealed(server, half, "b")))
