@@ -237,6 +237,13 @@ def _worded(path: Path, error: ValidationError, *, hidden: bool) -> Problem:
         case "maxItems":
             message = f"expected at most {limit} items, got {len(value)}"
             return Problem(path, message, code=Code.TOO_MANY)
+        case "minItems":
+            items = "item" if limit == 1 else "items"
+            return Problem(path, f"expected at least {limit} {items}, got {len(value)}")
+        case "maxProperties" | "minProperties" as which:
+            bound = "at most" if which == "maxProperties" else "at least"
+            fields = "field" if limit == 1 else "fields"
+            return Problem(path, f"expected {bound} {limit} {fields}, got {len(value)}")
         case "pattern":
             got = "something else" if hidden else quoted(value)
             return Problem(path, f"expected {expected}, got {got}", _case_hint(value, limit))

@@ -323,5 +323,16 @@ def test_a_field_that_must_go_is_also_told_that_it_is_wrong() -> None:
     assert sorted(codes) == [Code.FORBIDDEN, Code.TYPE]
 
 
+def test_fields_too_many_and_too_few_are_counted() -> None:
+    def mount(**how: Any) -> list[str]:
+        return said(templated(secrets=[{"name": "db", "onChange": how}]))
+
+    both = mount(signal="SIGHUP", command=["reload"])
+    assert both == ["spec.template.secrets[0].onChange: expected at most 1 field, got 2"]
+    none = mount(command=[])
+    assert none == ["spec.template.secrets[0].onChange.command: expected at least 1 item, got 0"]
+    assert mount() == ["spec.template.secrets[0].onChange: expected at least 1 field, got 0"]
+
+
 def test_keys_that_are_no_text_are_a_problem() -> None:
     assert "got the number 1" in said({**minimal("Service"), 1: 2})[0]
