@@ -87,6 +87,17 @@ def main(log_level: str, log_format: str) -> None:
     " open on.",
 )
 @click.option(
+    "--kms",
+    default="",
+    metavar="unix:///PATH",
+    help="Have the key-encryption key in this KMS, not in DATA_DIR/vault.key: docs/encryption.md.",
+)
+@click.option(
+    "--leave-kms",
+    is_flag=True,
+    help="Go back from the KMS to a new DATA_DIR/vault.key.",
+)
+@click.option(
     "--audit-reads",
     is_flag=True,
     help="Write to the audit log (DATA_DIR/audit.log) who read what, too.",
@@ -103,6 +114,8 @@ def manager(
     node_cert_life: str,
     sealing_key_life: str,
     audit_reads: bool,
+    kms: str,
+    leave_kms: bool,
 ) -> None:
     """Serve the API and reconcile what is wanted with what runs."""
     from controllers.daemons.manager import manage
@@ -119,6 +132,8 @@ def manager(
         node_cert_life=_life("--node-cert-life", node_cert_life),
         sealing_key_life=_life("--sealing-key-life", sealing_key_life),
         audit_reads=audit_reads,
+        kms=_kms(kms, leave_kms),
+        leave_kms=leave_kms,
     )
     _run(lambda stop: manage(settings, stop))
 
@@ -201,6 +216,17 @@ def _life(option: str, text: str) -> timedelta:
     if life < timedelta(hours=1):
         raise click.UsageError(f"{option} {text} is too short; 1h is the least")
     return life
+
+
+def _kms(url: str, leave: bool) -> Path | None:
+    if not url:
+        if leave:
+            raise click.UsageError("--leave-kms needs --kms: what is wrapped there is opened there")
+        return None
+    path = Path(url.removeprefix("unix://"))
+    if not url.startswith("unix:///"):
+        raise click.UsageError(f"--kms {url} is not of the form unix:///path/of/a/socket")
+    return path
 
 
 def _all_or_none(

@@ -47,7 +47,7 @@ from api.vault.errors import VaultError
 from controllers.reconcile.recorder import Recorder
 from controllers.reconcile.wake import Wake
 
-BATCH = 200  # values
+BATCH = 100  # values
 _LOOK = 60.0  # seconds between what is kept of how far the store has come
 _WAIT = 0.5  # seconds between looks at the other managers
 _SHOWN = 3

@@ -31,6 +31,8 @@ class ManagerSettings(msgspec.Struct, frozen=True, kw_only=True):
     node_cert_life: timedelta = timedelta(days=90)
     sealing_key_life: timedelta = timedelta(days=30)  # until the next one is made
     audit_reads: bool = False  # the audit log says who read what, too
+    kms: Path | None = None  # the socket of what has the key-encryption key; None: a file
+    leave_kms: bool = False  # back from there to a file
 
     @property
     def hosts(self) -> list[str]:

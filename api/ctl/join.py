@@ -64,9 +64,14 @@ def command(
     session.output.data(f"node/{member.name} joined as a {member.role}")
     if member.role == "manager":
         vault = home / "manager" / "vault.key"
+        part = (
+            f"its part of the cluster's key is {vault}"
+            if vault.exists()
+            else "the cluster's key is in a KMS, so it needs --kms too"
+        )
         session.output.note(
-            f"its part of the cluster's key is {vault}; start the manager with the etcd that the"
-            f" others use:\n  skepd manager --data-dir {home}/manager --listen 0.0.0.0:7443"
+            f"{part}; start the manager with the etcd that the others use:\n"
+            f"  skepd manager --data-dir {home}/manager --listen 0.0.0.0:7443"
             " --etcd-endpoints https://… --etcd-ca … --etcd-cert … --etcd-key …"
         )
     if runs := agent.owner():

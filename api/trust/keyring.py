@@ -356,8 +356,7 @@ class Keyring:
         if self.applied == self.ring.generation:
             return
         try:
-            for provider in self._providers:
-                provider.follow(self.ring, self._wraps)
+            self._providers[0].follow(self.ring, self._wraps)
             self._anchor.see(generation=self.ring.generation)
         except OSError as error:
             self._ill(f"{error.filename or 'the key file'} can't be written: {error.strerror}")

@@ -8,7 +8,6 @@ that opens nothing.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,6 +21,7 @@ from api.trust.records import AUTHORITY
 from api.vault.anchor import FILE as SEEN
 from api.vault.anchor import Anchor
 from api.vault.errors import VaultError
+from api.vault.kms import Kms
 from api.vault.local import LocalKeys, Locked
 from api.vault.provider import KeyProvider, ProviderAway
 from api.vault.vault import Vault
@@ -64,12 +64,13 @@ async def open_sealed(
     while not stop.is_set():
         try:
             anchor = Anchor.load(settings.data_dir / SEEN)
-            if local is None:
+            if local is None and (settings.kms is None or settings.leave_kms):
                 local = await _first_key(settings, store)
                 made = local.path
-            providers: Sequence[KeyProvider] = [local]
-            keyring = Keyring(store, providers, anchor)
+            keyring = Keyring(store, _providers(settings, local), anchor)
             await keyring.open()
+            if local is not None and keyring.local is None:
+                log.warning("the KMS has the key now: remove the file", file=str(local.path))
             sealed = SealedStore(store, keyring.envelope, keyring.refresh)
             return Opened(sealed, keyring, anchor, local.vault if local else None)
         except (Unavailable, ProviderAway) as error:
@@ -88,10 +89,28 @@ async def open_sealed(
     return None
 
 
+def _providers(settings: ManagerSettings, local: LocalKeys | None) -> list[KeyProvider]:
+    """The one that wraps first. Raises Fatal."""
+    files: list[KeyProvider] = [local] if local is not None else []
+    if settings.kms is None:
+        return files
+    directory = settings.kms.parent
+    if directory.exists() and directory.stat().st_mode & 0o022:
+        raise Fatal(
+            f"others than its owner can write to {directory}, and put a socket of their own in the"
+            f" KMS's place: chmod go-w {directory}"
+        )
+    kms = Kms(settings.kms)
+    return [*files, kms] if settings.leave_kms else [kms, *files]
+
+
 async def _first_key(settings: ManagerSettings, store: Store) -> LocalKeys:
-    """A new key, where the store has no cluster yet. Raises Fatal, StoreError, OSError."""
+    """A new key, where the store has no cluster yet, or one that a KMS opens.
+
+    Raises Fatal, StoreError, OSError.
+    """
     path = settings.data_dir / VAULT_KEY
-    for key in (RING, AUTHORITY):
+    for key in () if settings.leave_kms else (RING, AUTHORITY):
         if await store.get(key) is not None:
             raise Fatal(
                 f"this cluster is there already, and {path} is not: its key opens all that is"

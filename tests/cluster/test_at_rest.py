@@ -6,6 +6,7 @@ The attacker has etcd: its client certificate, or its disk. Containers are simul
 from __future__ import annotations
 
 import asyncio
+import base64
 import http.client
 import json
 import signal
@@ -22,9 +23,14 @@ from api.store.channel import TLSFiles
 from api.store.contract import KeyValue, Write
 from api.store.etcd import EtcdStore
 from api.store.keys import RING, ROOT
+from api.store.sealed import SealedStore
+from api.trust.keyring import Keyring
+from api.trust.records import TRUST
 from api.types.keys import UNLOCK_NAME, UNLOCK_PATH
+from api.vault.anchor import Anchor
 from api.vault.envelope import key_of
 from api.vault.key import UnlockKey, VaultKey
+from api.vault.local import LocalKeys
 from tests.cluster.harness import Cluster, Document, service, until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.etcd]
@@ -72,12 +78,12 @@ class Sealed(Cluster):
         parts = json.loads(self.ctl("get", "components", "-o", "json").stdout)
         return str(next(part["message"] for part in parts if part["name"] == "encryption"))
 
-    def keys(self) -> Document:
+    def key_status(self) -> Document:
         found: Document = json.loads(self.ctl("keys", "status", "-o", "json").stdout)
         return found
 
     def unusable(self) -> set[str]:
-        return set(self.keys().get("unopened", {}))
+        return set(self.key_status().get("unopened", {}))
 
     def refuses_to_start(self) -> str:
         """What the manager says when it ends at once."""
@@ -132,7 +138,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sealed]:
 def test_every_value_in_etcd_is_sealed_with_the_data_key(cluster: Sealed) -> None:
     cluster.apply(config("words"), service("web"))
     cluster.until_running("web", 1)
-    (data_key,) = [each["id"] for each in cluster.keys()["keys"]]
+    (data_key,) = [each["id"] for each in cluster.key_status()["keys"]]
     stored = cluster.stored()
     assert len(stored) > 10
     for name, item in stored.items():
@@ -195,7 +201,7 @@ def test_an_older_value_that_is_put_back_is_refused(cluster: Sealed) -> None:
 
 def test_a_rotation_goes_on_after_the_manager_is_killed_in_it(cluster: Sealed) -> None:
     cluster.apply(*(config(f"many-{n}", f"text {n}") for n in range(600)))
-    before = cluster.keys()["keys"][0]["id"]
+    before = cluster.key_status()["keys"][0]["id"]
 
     async def rotate() -> None:
         async with load(cluster.home / "manager" / "admin.yaml").select().client() as client:
@@ -205,9 +211,9 @@ def test_a_rotation_goes_on_after_the_manager_is_killed_in_it(cluster: Sealed) -
     asyncio.run(rotate())
     said = len(cluster.log("manager"))
     cluster.start_manager()
-    until(lambda: len(cluster.keys()["keys"]) == 1, "the old key is dropped")
+    until(lambda: len(cluster.key_status()["keys"]) == 1, "the old key is dropped")
     assert "re-encrypting" in cluster.log("manager")[said:]
-    after = cluster.keys()
+    after = cluster.key_status()
     assert after["keys"][0]["id"] != before
     assert _sealing(cluster) == {after["keys"][0]["id"]}
     assert not cluster.unusable()
@@ -310,6 +316,56 @@ def test_what_a_locked_managers_disk_holds_poses_as_no_manager(cluster: Sealed) 
     assert _accepted(context.tls(), server, UNLOCK_NAME)
     for name in ("127.0.0.1", "localhost", socket.gethostname()):
         assert not _accepted(context.tls(), server, name), name
+
+
+# From an earlier version
+
+
+def test_a_store_of_an_earlier_version_is_sealed_when_its_manager_starts(
+    cluster: Sealed, tmp_path: Path
+) -> None:
+    words = "of an earlier version"
+    cluster.apply(config("old", words))
+    token = cluster.ctl("token", "show", "worker", "-q").stdout
+    until(cluster.ready, "the node is ready")
+    cluster.running["manager"].send_signal(signal.SIGSTOP)
+    cluster.attack(lambda store: _as_earlier(store, LocalKeys.load(cluster.key_file), tmp_path))
+    cluster.kill("manager")
+    for made in ("seen.json", "unlock.json"):
+        (cluster.home / "manager" / made).unlink()
+    cluster.start_manager()
+    until(lambda: "reencryption" not in cluster.key_status(), "all is sealed")
+    assert len(_sealing(cluster)) == 1
+    found = cluster.find("config", "old")
+    assert found is not None and found["data"] == {"file": words}
+    assert cluster.ctl("token", "show", "worker", "-q").stdout == token
+    until(cluster.ready, "the node is ready again")
+    database = cluster.home / "manager" / "etcd" / "data" / "member" / "snap" / "db"
+    until(lambda: words.encode() not in database.read_bytes(), "etcd's database forgets it")
+    cluster.put(**{key("old"): b"{}"})
+    until(lambda: cluster.unusable() == {key("old")}, "what is not sealed is refused from now on")
+
+
+async def _as_earlier(store: EtcdStore, keys: LocalKeys, scratch: Path) -> None:
+    """All values in the clear, the authority's keys sealed by themselves, and no ring."""
+    ring = Keyring(store, [keys], Anchor(scratch / "seen.json"))
+    await ring.open()
+    writes = [Write(RING, None)]
+    for item in (await SealedStore(store, ring.envelope, ring.refresh).list(ROOT)).items:
+        if item.key == RING:
+            continue
+        if item.lease:
+            writes.append(Write(item.key, None))
+            continue
+        value = item.value
+        if item.key.startswith(TRUST):
+            record = json.loads(value)
+            for field in {"key", "secret", "private"} & record.keys():
+                inner = keys.vault.seal(item.key, base64.b64decode(record[field]))
+                record[field] = base64.b64encode(inner).decode()
+            value = json.dumps(record).encode()
+        writes.append(Write(item.key, value))
+    await store.write(writes)
 
 
 def _accepted(client: ssl.SSLContext, server: ssl.SSLContext, name: str) -> bool:
