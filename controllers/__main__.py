@@ -36,6 +36,8 @@ from controllers.settings import (
 # often than CPython's default of 700 new objects does.
 _GC_THRESHOLDS = (50_000, 50, 1_000)
 
+PROVIDERS = Path("/etc/skep/providers.yaml")
+
 
 @click.group(help=__doc__, context_settings={"max_content_width": 100})
 @click.version_option(version("skep"), prog_name="skepd")
@@ -98,6 +100,13 @@ def main(log_level: str, log_format: str) -> None:
     help="Go back from the KMS to a new DATA_DIR/vault.key.",
 )
 @click.option(
+    "--providers",
+    type=click.Path(path_type=Path),
+    default=None,
+    show_default=f"{PROVIDERS}, where that is",
+    help="A file that says where secrets' values may be fetched from, and by which namespaces.",
+)
+@click.option(
     "--audit-reads",
     is_flag=True,
     help="Write to the audit log (DATA_DIR/audit.log) who read what, too.",
@@ -113,6 +122,7 @@ def manager(
     heartbeat: float,
     node_cert_life: str,
     sealing_key_life: str,
+    providers: Path | None,
     audit_reads: bool,
     kms: str,
     leave_kms: bool,
@@ -134,6 +144,7 @@ def manager(
         audit_reads=audit_reads,
         kms=_kms(kms, leave_kms),
         leave_kms=leave_kms,
+        providers=providers or (PROVIDERS if PROVIDERS.exists() else None),
     )
     _run(lambda stop: manage(settings, stop))
 

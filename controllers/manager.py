@@ -9,6 +9,9 @@ from api.store.cache import Cache
 from api.store.contract import Store
 from api.trust.trust import Trust
 from controllers.authority import AuthorityController
+from controllers.fetcher.definitions import Definitions
+from controllers.fetcher.fetcher import Fetcher
+from controllers.generator.generator import Generator
 from controllers.namespaces import NamespaceController
 from controllers.nodes import HEARTBEAT, NodeController
 from controllers.orchestrator.services import ServiceController
@@ -30,7 +33,8 @@ class Controllers:
     after the authority: in simulations.
 
     `heartbeat` is the seconds between two of an agent's; `more` are components to keep running
-    beside the controllers, and to report on with them.
+    beside the controllers, and to report on with them; `providers` are where secrets' values may
+    be fetched from.
     """
 
     def __init__(
@@ -41,6 +45,7 @@ class Controllers:
         trust: Trust | None = None,
         clock: Callable[[], datetime] = wall_clock,
         heartbeat: float = HEARTBEAT,
+        providers: Definitions | None = None,
         more: tuple[Component, ...] = (),
     ) -> None:
         self.recorder = Recorder(cache, store, clock)
@@ -54,6 +59,8 @@ class Controllers:
             Reaper(cache, store, clock),
             OwnerController(cache, store, clock),
             SecretController(cache, store),
+            Generator(cache, store, self.recorder, clock),
+            Fetcher(cache, store, self.recorder, clock, providers or Definitions(None)),
         ]
         if trust is not None:
             components.append(AuthorityController(cache, trust, self.recorder, clock))

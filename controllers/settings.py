@@ -33,6 +33,7 @@ class ManagerSettings(msgspec.Struct, frozen=True, kw_only=True):
     audit_reads: bool = False  # the audit log says who read what, too
     kms: Path | None = None  # the socket of what has the key-encryption key; None: a file
     leave_kms: bool = False  # back from there to a file
+    providers: Path | None = None  # where secrets' values may be fetched from; None: nowhere
 
     @property
     def hosts(self) -> list[str]:

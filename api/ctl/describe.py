@@ -314,6 +314,7 @@ def _secret(obj: Document, holders: Sequence[Document]) -> Iterator[str]:
     yield _line("Keys", len(sizes))
     for key, count in sorted(sizes.items()):
         yield f"  {clean(key)}: {count} bytes"
+    yield from _made(obj)
     kept = field(obj, "status", "versions") or []
     yield _line("Versions", len(kept))
     for each in kept:
@@ -322,6 +323,27 @@ def _secret(obj: Document, holders: Sequence[Document]) -> Iterator[str]:
         tasks = held.get(each["version"], ())
         who = f", held by {len(tasks)} task{'s' if len(tasks) != 1 else ''}" if tasks else ""
         yield f"  {each['version']}: {each.get('created', '<unknown>')}, {size}{origin}{who}"
+
+
+def _made(obj: Document) -> Iterator[str]:
+    """What the system makes and fetches of a secret, without what is secret of it."""
+    status = obj.get("status") or {}
+    generated = status.get("generated") or {}
+    if generated:
+        yield _line("Generated", len(generated))
+    for name, each in sorted(generated.items()):
+        ends = f", good until {each['notAfter']}" if each.get("notAfter") else ""
+        yield f"  {clean(name)}: made {each.get('made')}{ends}"
+        for field_ in ("fingerprint", "publicKey"):
+            if each.get(field_):
+                yield f"    {clean(each[field_])}"
+    if source := obj.get("source"):
+        place = f" {clean(source['path'])}" if source.get("path") else ""
+        yield _line("Source", f"{clean(source.get('provider', '?'))}{place}")
+        yield _line("Fetched", field(obj, "status", "source", "fetched") or "never")
+    for label, key in (("Last rotation", "lastRotation"), ("Next rotation", "nextRotation")):
+        if time := status.get(key):
+            yield _line(label, time)
 
 
 def _everything_else(obj: Document) -> Iterator[str]:

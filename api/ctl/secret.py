@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from api.ctl.create import ask, read_stdin, warn_of_newlines
-from api.ctl.errors import CtlError, NotFound, Usage
+from api.ctl.errors import NotFound, Usage
 from api.ctl.payload import encoded, read, require_key
 from api.ctl.session import Session, verb
 from api.ctl.suggestions import names_of
@@ -135,8 +135,8 @@ def rollback(session: Session, name: str, to_version: int | None) -> None:
 def rotate(session: Session, name: str, keys: tuple[str, ...]) -> None:
     """Replace a secret's values: generated ones by new ones, given ones by what you give.
 
-    For a secret that the cluster generates, no key is named. For others it asks for each key that
-    is named (of a secret with one key: for that), as `ctl secret set` does.
+    For a secret that the cluster generates or fetches, no key is named. For others it asks for each
+    key that is named (of a secret with one key: for that), as `ctl secret set` does.
 
     \b
     ctl secret rotate session-key
@@ -144,14 +144,10 @@ def rotate(session: Session, name: str, keys: tuple[str, ...]) -> None:
     """
     namespace = session.namespace
     live = session.ask(lambda client: client.get(SECRET, namespace, name))
-    if live.get("source"):
-        raise CtlError(
-            f"secret {namespace}/{name} is fetched from where its source says",
-            "change it there; the next refresh brings it",
-        )
-    if live.get("generate"):
+    if live.get("generate") or live.get("source"):
         if keys:
-            raise Usage(f"the cluster generates secret {name}", "leave out its keys")
+            way = "generates" if live.get("generate") else "fetches"
+            raise Usage(f"the cluster {way} secret {name}", "leave out its keys")
         session.ask(lambda client: _ask_to_rotate(session, client, live))
         return
     kept = sorted(field(live, "status", "sizes") or {})
@@ -280,7 +276,8 @@ async def _ask_to_rotate(session: Session, client: BlockingClient, secret: Docum
     version = str(field(secret, "status", "version") or 0)
     change = {"metadata": {"annotations": {ROTATE: version}}}
     await client.patch(SECRET, metadata["namespace"], metadata["name"], change)
-    session.output.data(f"secret/{metadata['name']} is to get new values, after version {version}")
+    done = "is to get new values," if secret.get("generate") else "is to be fetched again,"
+    session.output.data(f"secret/{metadata['name']} {done} after version {version}")
 
 
 def _values(session: Session, words: Sequence[str]) -> dict[str, bytes]:

@@ -26,6 +26,7 @@ from api.schema.problem import Code, Path, Problem, field_path, nearest, quoted,
 from api.schema.quick import accepts
 from api.schema.reference import Field, UnknownField, explain
 from api.schema.rules import RULES, decode_base64
+from api.schema.secrets import has_system_values
 from api.types.kinds import BY_NAME, KINDS, kind_for
 from api.types.meta import API_GROUP, API_VERSION
 
@@ -42,6 +43,7 @@ __all__ = [
     "explain",
     "field_path",
     "for_kind",
+    "has_system_values",
     "nearest",
     "payload",
     "quoted",

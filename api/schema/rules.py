@@ -20,7 +20,7 @@ from api.schema.parts import block as _block
 from api.schema.parts import items as _items
 from api.schema.parts import texts as _texts
 from api.schema.problem import Code, Path, Problem, quoted
-from api.types import cron
+from api.schema.secrets import cron_problems, has_system_values, system_values
 from api.types.quantity import parse_bytes, parse_cpus
 from api.types.secret import CONFIG_MAX_BYTES, SECRET_MAX_BYTES
 
@@ -46,11 +46,12 @@ def revision(obj: dict[str, Any]) -> Iterator[Problem]:
 
 
 def secret(obj: dict[str, Any]) -> Iterator[Problem]:
-    """A secret's payload: there, decodable, of legal size.
+    """A secret's payload: there, decodable, of legal size; or made or fetched by the system.
 
     An object that the server gave out has no payload, and its status says that one is stored:
     that is complete, and means that the payload stays.
     """
+    yield from system_values(obj)
     if _misshapen(obj, "data", "stringData", "sealed"):
         return
     yield from _sealed_twice(obj)
@@ -59,6 +60,8 @@ def secret(obj: dict[str, Any]) -> Iterator[Problem]:
         yield from _payload(obj, "data", "stringData", SECRET_MAX_BYTES, least=0, sealed=sealed)
         return
     if not (obj.get("data") or obj.get("stringData")):
+        if has_system_values(obj):
+            return
         given = "data" in obj or "stringData" in obj
         if given or not _positive(_block(obj, "status").get("version")):
             yield Problem(
@@ -211,21 +214,7 @@ def _job(spec: dict[str, Any]) -> Iterator[Problem]:
         hint = "remove it, or use mode replicated-job"
         yield Problem(("spec", "job", "completions"), message, hint, Code.FORBIDDEN)
     schedule = _block(spec, "schedule")
-    expression, zone = schedule.get("cron"), schedule.get("timeZone", "UTC")
-    if isinstance(expression, str) and expression:
-        try:
-            cron.Cron(expression)
-        except ValueError as error:
-            hint = "for example 30 2 * * MON-FRI, or @daily"
-            if "=" in expression.partition(" ")[0]:
-                hint = "name the time zone in timeZone"
-            yield Problem(("spec", "schedule", "cron"), str(error), hint)
-    if isinstance(zone, str) and zone:
-        try:
-            cron.zone(zone)
-        except ValueError as error:
-            hint = "a name such as Europe/Berlin or UTC"
-            yield Problem(("spec", "schedule", "timeZone"), str(error), hint)
+    yield from cron_problems(schedule, ("spec", "schedule"))
 
 
 def _mount(mount: dict[str, Any], path: Path) -> Iterator[Problem]:

@@ -19,11 +19,12 @@ from typing import Any, Protocol
 import msgspec
 
 from api import schema
-from api.server import dependencies, materials, payloads, status, versions
+from api.server import dependencies, made, materials, payloads, status, versions
 from api.server.documents import Document, body_of, encode
 from api.server.managed import Book
 from api.server.status import Cause
 from api.store.contract import Write
+from api.store.keys import payload_key
 from api.types import codec
 from api.types.kinds import NAMESPACE, SECRET, SERVICE, Kind
 from api.types.secret import SECRET_KEEP, SecretStatus
@@ -125,7 +126,7 @@ def draft_new(
     `after`. Raises Rejected."""
     given = document
     document, payload = _completed(kind, document)
-    if kind is SECRET and payload is None:
+    if kind is SECRET and payload is None and not schema.has_system_values(document):
         message = "a secret needs at least one byte; give text in stringData or base64 in data"
         raise Rejected([Cause(field="data", message=message, reason="FieldValueRequired")])
     metadata = dict(document["metadata"])
@@ -159,9 +160,10 @@ def draft_change(
     secret that are in use. `book` says who manages what from now on; None leaves that as it is.
     Raises Rejected.
     """
-    document, payload = _completed(kind, document)
-    if payload is not None and payload == old_payload:
-        payload = None
+    document, given = _completed(kind, document)
+    before, payload = old.get("status", {}), given
+    if kind is SECRET:
+        payload, before = _settled(document, given, old, old_payload or {})
     causes = _immutable(kind, document, old)
     if causes:
         raise Rejected(causes)
@@ -173,15 +175,29 @@ def draft_change(
     metadata = stays | document["metadata"] | kept | {"generation": generation}
     if book is not None:
         said = {**document, "metadata": metadata}
-        before, after = _view(old, payload and (old_payload or {})), _view(said, payload)
-        metadata = metadata | {"managedFields": book(before, after)}
+        was_said = _view(old, None if payload is None else old_payload or {})
+        is_said = _view(said, given if payload is not None else None)
+        metadata = metadata | {"managedFields": book(was_said, is_said)}
     document["metadata"] = _envelope(metadata)
     if "status" in old:
-        document["status"] = old["status"]
+        document["status"] = before
     writes: list[Write] = []
     if payload is not None:
-        writes = _version(document, old.get("status", {}), payload, old_payload, now, held)
+        writes = _version(document, before, payload, old_payload, now, held)
     return _draft(kind, document, payload, old, writes)
+
+
+def _settled(
+    document: Document, given: Document | None, old: Document, payload: dict[str, bytes]
+) -> tuple[dict[str, bytes] | None, Document]:
+    """A changed secret's bytes, None where they stay, and its status. Raises Rejected."""
+    new, kept = made.settled(document, given, old, payload)
+    if new is not None and not any(new.values()) and not schema.has_system_values(document):
+        message = "nothing would be left; give text in stringData or base64 in data"
+        raise Rejected([Cause(field="data", message=message, reason="FieldValueRequired")])
+    was = old.get("status", {})
+    same = kept == msgspec.convert(was, SecretStatus)
+    return new, was if same else msgspec.to_builtins(kept)
 
 
 def _view(document: Document, payload: dict[str, bytes] | None) -> Document:
@@ -217,6 +233,8 @@ def warnings(kind: Kind, namespace: str, document: Document, world: World) -> li
         said.append(
             "none of its owners exists (a uid may be another one's): it is about to be deleted"
         )
+    if kind is SECRET:
+        return said + made.weak(document)
     if kind is not SERVICE:
         return said
     template = document.get("spec", {}).get("template", {})
@@ -309,14 +327,24 @@ def _version(
     held: Collection[int] = (),
     after: int = 0,
 ) -> list[Write]:
-    """Give a secret's document the status that says a version more; the writes of its bytes."""
+    """Give a secret's document the status that says a version more; the writes of its bytes.
+
+    One that the system is to complete has no version before it has."""
     before = msgspec.convert(status_before, SecretStatus)
+    metadata = document["metadata"]
+    namespace, name = metadata.get("namespace", ""), metadata["name"]
+    if not before.version and schema.has_system_values(document):
+        document["status"] = msgspec.to_builtins(before)
+        return [made.waiting(namespace, name, payload)]
     keep = int(document.get("keep", SECRET_KEEP))
     new = versions.added(before, payload, now, keep=keep, held=held, after=after)
     document["status"] = msgspec.to_builtins(new.status)
-    metadata = document["metadata"]
-    namespace, name = metadata.get("namespace", ""), metadata["name"]
-    return versions.payload_writes(namespace, name, before, new, payload, old_payload)
+    writes = versions.payload_writes(namespace, name, before, new, payload, old_payload)
+    if (
+        old_payload is not None and not before.version
+    ):  # it waited for others that are not asked for
+        writes.append(Write(payload_key(namespace, name), None))
+    return writes
 
 
 def _reference(

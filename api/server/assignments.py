@@ -234,7 +234,7 @@ class Assignments:
         pinned, followed = pinned_secrets(spec.template), followed_secrets(spec.template)
         for name in pinned | followed:
             secret = self._cache.get(SECRET, item.namespace, name)
-            if secret is None:
+            if secret is None or not secret.obj.status.version:  # not, or not wholly, there yet
                 continue
             status: SecretStatus = secret.obj.status
             needed = {spec.version_of(name, status.oldest)} if name in pinned else set()

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from api import schema
+from api.server import made
 from api.server.documents import Document
 from api.store.cache import DELETED, CacheEvent, Item
 from api.store.contract import Store
@@ -34,8 +35,12 @@ def split(document: Document) -> tuple[Document, dict[str, bytes] | None]:
 
 
 def with_data(document: Document, payload: dict[str, bytes]) -> Document:
-    """The whole secret as its user once wrote it, to merge a change into. Never serve this."""
-    return {**document, "data": {k: base64.b64encode(v).decode() for k, v in payload.items()}}
+    """The whole secret as its user once wrote it, to merge a change into. Never serve this.
+
+    What the system made or fetched is not the user's.
+    """
+    own = made.users_own(document, payload)
+    return {**document, "data": {k: base64.b64encode(v).decode() for k, v in own.items()}}
 
 
 def joined(document: Document) -> Document:
@@ -135,6 +140,8 @@ class Payloads:
         """
         secret: Secret = item.obj
         version = version or secret.status.version
+        if not version:
+            return None
         id = (secret.metadata.uid, version)
         kept = self._kept.get(id)
         if kept is not None:
@@ -149,6 +156,17 @@ class Payloads:
             _, oldest = self._kept.popitem(last=False)
             self._bytes -= _size(oldest)
         return payload
+
+    async def stored(self, item: Item) -> dict[str, bytes]:
+        """All that is there of a secret: the current version's bytes, or, where there is none yet
+        because the system is to make or fetch some of them, those that are there already. Never
+        for nodes. Raises StoreError."""
+        secret: Secret = item.obj
+        if secret.status.version:
+            payload = await self.get(item)
+        else:
+            payload = await self._read(item.namespace, item.name, 0)
+        return {} if payload is None else payload.data
 
     async def _read(self, namespace: str, name: str, version: int) -> Payload | None:
         for key in (payload_key(namespace, name, version), payload_key(namespace, name)):

@@ -313,8 +313,7 @@ class Resources:
 
     async def payload_of(self, item: Item) -> dict[str, bytes]:
         """A secret's bytes, for comparing. Raises StoreError."""
-        stored = await self._payloads.get(item)
-        return {} if stored is None else stored.data
+        return await self._payloads.stored(item)
 
     def changed(
         self,

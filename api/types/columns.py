@@ -268,6 +268,18 @@ def _secret_sizes(obj: Document) -> dict[str, int]:
     return dict(sizes) if isinstance(sizes, Mapping) else {}
 
 
+def _next_rotation(obj: Document, now: datetime) -> str:
+    for kind in ("Generated", "Fetched"):
+        found = condition(obj, kind)
+        if found.get("message"):
+            return str(found.get("reason") or found.get("type"))
+    due = moment(field(obj, "status", "nextRotation"))
+    if due is None:
+        return NONE
+    left = (due - now).total_seconds()
+    return "due" if left <= 0 else f"in {duration(left)}"
+
+
 def _config_keys(obj: Document) -> list[str]:
     return [*(obj.get("data") or {}), *(obj.get("binaryData") or {})]
 
@@ -381,6 +393,11 @@ COLUMNS: Final[Mapping[str, tuple[Column, ...]]] = {
         Column("VERSION", lambda obj, now: text(obj, "status", "version", default="0")),
         Column("SET", _secret_set, description="How long it has had this version."),
         Column("USERS", lambda obj, now: text(obj, "status", "usedBy", default="0")),
+        Column(
+            "NEXT ROTATION",
+            _next_rotation,
+            description="When a value is made anew; why not, where one is missing or can't be.",
+        ),
         _AGE,
     ),
     "Config": (

@@ -13,7 +13,8 @@ from typing import ClassVar
 
 import msgspec
 
-from api.types.meta import Object, Struct
+from api.types.generated import Generate, Generated, Rotation, Source, SourceStatus
+from api.types.meta import Condition, Object, Struct
 
 SECRET_MAX_BYTES = 512_000
 CONFIG_MAX_BYTES = 1_024_000
@@ -43,6 +44,11 @@ class SecretStatus(Struct, kw_only=True):
     versions: list[SecretVersion] = []  # the oldest first; none: only `version`, from earlier
     first: int = 0  # the oldest that there ever was, where that is not 1
     used_by: int = 0  # services that name it
+    generated: dict[str, Generated] = {}  # by the name in `generate`
+    source: SourceStatus | None = None
+    last_rotation: datetime | None = None
+    next_rotation: datetime | None = None
+    conditions: list[Condition] = []  # Generated, Fetched
 
     @property
     def oldest(self) -> int:
@@ -61,6 +67,9 @@ class SecretStatus(Struct, kw_only=True):
 class Secret(Object, kw_only=True):
     kind: ClassVar[str] = "Secret"
     keep: int = SECRET_KEEP  # versions whose bytes are kept, the newest included
+    generate: dict[str, Generate] = {}  # by name; what keys that makes is in `api.types.generated`
+    rotation: Rotation | None = None
+    source: Source | None = None
     status: SecretStatus = msgspec.field(default_factory=SecretStatus)
 
 

@@ -34,6 +34,7 @@ from controllers.daemons.process import alone, background, keep_out_of_dumps, pa
 from controllers.daemons.serving import Serving
 from controllers.daemons.unlocking import until_unlocked
 from controllers.encryption import EncryptionController
+from controllers.fetcher.definitions import Definitions, ProvidersError
 from controllers.manager import Controllers, wall_clock
 from controllers.settings import Fatal, ManagerSettings
 
@@ -70,6 +71,7 @@ async def manage(settings: ManagerSettings, stop: asyncio.Event) -> None:
                 cache,
                 trust=trust,
                 heartbeat=settings.heartbeat,
+                providers=_providers(settings),
                 more=(keyring, trust, serving),
             )
             encryption = EncryptionController(
@@ -117,6 +119,16 @@ async def manage(settings: ManagerSettings, stop: asyncio.Event) -> None:
             gc.freeze()
             await stop.wait()
             log.info("ending")
+
+
+def _providers(settings: ManagerSettings) -> Definitions:
+    """Where secrets' values may be fetched from. Raises Fatal."""
+    definitions = Definitions(settings.providers)
+    try:
+        definitions.load()
+    except ProvidersError as error:
+        raise Fatal(f"the providers of secrets' values can't be used:\n{error}") from error
+    return definitions
 
 
 def _name(settings: ManagerSettings) -> str:

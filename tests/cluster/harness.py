@@ -72,6 +72,7 @@ class Cluster:
     node: str = field(default_factory=lambda: f"node-{secrets.token_hex(4)}")
     running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     agent_options: tuple[str, ...] = ()
+    manager_options: tuple[str, ...] = ()
 
     # The parts.
 
@@ -80,6 +81,7 @@ class Cluster:
             "manager",
             *("manager", "--data-dir", str(self.home / "manager")),
             *("--listen", f"127.0.0.1:{self.port}"),
+            *self.manager_options,
         )
         self.until_up()
 

@@ -70,4 +70,5 @@ async def test_components_are_reported() -> None:
         await world.pause(1)
         report = {str(one["name"]): one["state"] for one in world.controllers.report()}
         names = "namespaces", "nodes", "services", "scheduler", "reaper", "owners"
-        assert report == dict.fromkeys(("event recorder", *names), "Running")
+        made = "event recorder", "secrets", "secret generator", "secret fetcher"
+        assert report == dict.fromkeys((*made, *names), "Running")

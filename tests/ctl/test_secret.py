@@ -98,7 +98,7 @@ def test_history_says_who_holds_what(ctl: Ctl) -> None:
     assert rows[2][-1].startswith("web-1")
     assert "used by services: web" in ctl("secret", "history", "db").err
     listed = ctl("get", "secrets").rows
-    assert listed[0] == ["NAME", "KEYS", "SIZE", "VERSION", "SET", "USERS", "AGE"]
+    assert listed[0] == ["NAME", "KEYS", "SIZE", "VERSION", "SET", "USERS", "NEXT ROTATION", "AGE"]
     until(lambda: ctl("get", "secrets").rows[1][5] == "1", "its user is counted", 20)
     assert "  2: " in ctl("describe", "secret", "db").out
     newest = ctl("secret", "destroy", "db", "--version", "2", code=None)

@@ -1,0 +1,1 @@
+"""Makes the values that secrets ask for, and makes them anew when it is time."""
