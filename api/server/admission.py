@@ -253,6 +253,7 @@ def warnings(kind: Kind, namespace: str, document: Document, world: World) -> li
         mount = {"name": wanted["secret"], "key": wanted.get("key", "")}
         said += _reference("secret", namespace, mount, world.secret_keys)
         said.append(materials.exposed(name, wanted["secret"]))
+    said += materials.opened(template)
     return list(dict.fromkeys(said))
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Iterator
 
 from api.server.documents import Document
+
+_SOCKETS = ("/docker.sock", "/containerd.sock", "/podman.sock", "/crio.sock")
 
 
 def rendered(template: Document) -> Iterator[Document]:
@@ -27,3 +30,26 @@ def exposed(variable: str, secret: str) -> str:
         " every process in there inherits it, and programs print their environment when they fail;"
         " deliver it as a file instead, with secrets or secretFiles"
     )
+
+
+def opened(template: Document) -> Iterator[str]:
+    """Warnings of bind mounts that show a container what others keep to themselves."""
+    for mount in template.get("mounts") or ():
+        source = posixpath.normpath(mount.get("source") or ".").replace("//", "/")
+        if mount.get("type") != "bind":
+            continue
+        if source == "/proc" or source.startswith("/proc/"):
+            yield (
+                f"bind mount of {mount['source']}: whoever runs in there sees into every container"
+                " on the node that runs as the same user, mounted secrets included"
+            )
+        elif source.endswith(_SOCKETS):
+            yield (
+                f"bind mount of {mount['source']}: whoever can use a container engine's socket has"
+                " the run of the node, and every secret on it"
+            )
+        elif source == "/" and not mount.get("readOnly"):
+            yield (
+                "bind mount of /: whoever can write to the node's root has the run of the node, and"
+                " every secret on it; mount it with readOnly: true"
+            )

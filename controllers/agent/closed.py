@@ -1,9 +1,15 @@
-"""Directories of the node that no container is shown: skep's own.
+"""What of the node no container is shown along with something else.
 
-Secrets of all tasks are in one of them, the node's key in another. A mount of what is inside is
-refused. A mount of what they are in, such as the node's root for monitoring, is made, with an empty
-directory laid over each of them. That holds against who has no more rights in the container than
-the engine gives; CAP_SYS_ADMIN takes it off again, and takes a role for the whole cluster.
+Skep's own directories: secrets of all tasks are in one of them, the node's key in another. A mount
+of what is inside is refused. A mount of what they are in, such as the node's root for monitoring,
+is made, with an empty directory laid over each of them.
+
+Such a mount also hides the kernel's view of all processes (by way of which a container looks into
+others that have the same user) and the sockets of container engines, which are as good as root.
+Those may be mounted by themselves: who asks for that has a role for the whole cluster, and is told.
+
+It holds against who has no more rights in the container than the engine gives, and can't write to
+the node's programs: CAP_SYS_ADMIN takes it off again.
 """
 
 from __future__ import annotations
@@ -16,10 +22,23 @@ import msgspec
 from api.types.template import Mount, TaskTemplate
 from controllers.agent.files import Trouble
 
+PROCESSES = Path("/proc")
+SOCKETS = tuple(
+    Path(path)
+    for path in (
+        "/run/docker.sock",
+        "/var/run/docker.sock",
+        "/run/containerd/containerd.sock",
+        "/run/docker/containerd/containerd.sock",
+        "/run/podman/podman.sock",
+    )
+)
+
 
 class Closed:
-    def __init__(self, directories: Iterable[Path]) -> None:
+    def __init__(self, directories: Iterable[Path], sockets: Iterable[Path] = SOCKETS) -> None:
         self._directories = tuple(directories)
+        self._sockets = tuple(sockets)
 
     def keep_from(self, template: TaskTemplate) -> TaskTemplate:
         """The template as its container may be made. Raises Trouble."""
@@ -42,16 +61,29 @@ class Closed:
                     " shown to containers; mount another directory"
                 )
             if own.is_relative_to(source):
-                target = PurePosixPath(mount.target, own.relative_to(source))
-                # A page is the least there is; nobody writes it.
-                yield Mount(
-                    type="tmpfs", target=str(target), read_only=True, size="4Ki", mode="0000"
-                )
+                yield _empty(mount, source, own)
+        if source in PROCESSES.parents:
+            yield _empty(mount, source, PROCESSES)
+        for socket in {path.resolve() for path in self._sockets if path.exists()}:
+            if source in socket.parents:
+                target = _below(mount, source, socket)
+                yield Mount(type="bind", source="/dev/null", target=target, read_only=True)
 
     def _there(self) -> list[Path]:
         """Those that exist, without what is inside another of them."""
         real = {path.resolve() for path in self._directories if path.is_dir()}
         return sorted(path for path in real if not any(above in real for above in path.parents))
+
+
+def _empty(mount: Mount, source: Path, hidden: Path) -> Mount:
+    """A directory over what is hidden. A page is the least there is; nobody writes it."""
+    target = _below(mount, source, hidden)
+    return Mount(type="tmpfs", target=target, read_only=True, size="4Ki", mode="0000")
+
+
+def _below(mount: Mount, source: Path, hidden: Path) -> str:
+    """Where the container would see it."""
+    return str(PurePosixPath(mount.target, hidden.relative_to(source)))
 
 
 def _same_memory(source: Path, own: Path) -> bool:

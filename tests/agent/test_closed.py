@@ -80,6 +80,19 @@ def test_what_is_above_is_shown_without_it(closed: Closed, run: Path, tmp_path: 
     assert cover.target == "/a/skep"
 
 
+def test_the_nodes_root_is_shown_without_its_processes_and_engines(tmp_path: Path) -> None:
+    socket = tmp_path / "engine.sock"
+    socket.touch()
+    closed = Closed([], [socket, tmp_path / "absent.sock"])
+    _, processes, engine = kept(closed, bind("/"))
+    assert (processes.type, processes.target) == ("tmpfs", "/host/proc")
+    assert (engine.type, engine.source, engine.read_only) == ("bind", "/dev/null", True)
+    assert engine.target == f"/host{socket.resolve()}"
+    # By themselves they are what somebody asked for.
+    for alone in ("/proc", socket):
+        assert kept(closed, bind(alone)) == [bind(alone)]
+
+
 def test_others_are_left_alone(closed: Closed, tmp_path: Path) -> None:
     mounts = [
         bind(tmp_path / "run" / "skeptic"),

@@ -42,11 +42,10 @@ def victim(cluster: Cluster) -> Iterator[Inside]:
 
 @pytest.fixture(scope="module")
 def thief(cluster: Cluster, victim: Inside) -> Iterator[Inside]:
-    """As much as anybody may have without privileges: the node's root and processes, read-write."""
+    """As root, with the node's root and the directory above all that is skep's."""
     mounts = [
-        {"type": "bind", "source": "/", "target": "/host"},
+        {"type": "bind", "source": "/", "target": "/host", "readOnly": True},
         {"type": "bind", "source": str(cluster.home), "target": "/up"},
-        {"type": "bind", "source": "/proc", "target": "/host-proc"},
     ]
     cluster.apply(service("thief", mounts=mounts))
     (task,) = cluster.until_running("thief", 1)
@@ -82,20 +81,44 @@ def test_mounts_of_what_is_above_show_nothing_of_it(cluster: Cluster, thief: Ins
             assert "x" not in thief.run(f"ls -A {above}/{closed}"), words
 
 
-def test_the_agents_process_is_closed(cluster: Cluster, thief: Inside) -> None:
+def test_the_nodes_root_shows_neither_processes_nor_engines(
+    cluster: Cluster, victim: Inside, thief: Inside
+) -> None:
+    """By way of /proc/PID/root one container's root sees another's mounted secrets."""
+    assert thief.run("ls -A /host/proc") == ""
+    theirs = f"/host/proc/{victim.engine['State']['Pid']}/root/run/secrets/prize"
+    assert PRIZE not in thief.run(f"cat {theirs} 2>&1 || true")
+    socket = Path(cluster.socket).resolve()
+    assert thief.run(f"test -S /host{socket} && echo socket || echo none") == "none"
+    for path in held(cluster):
+        assert PRIZE not in thief.run(f"cat /host{path} 2>&1 || true")
+
+
+@pytest.fixture(scope="module")
+def watcher(cluster: Cluster, victim: Inside) -> Iterator[Inside]:
+    """With the node's processes, which takes a role for the whole cluster, and is warned of."""
+    mounts = [{"type": "bind", "source": "/proc", "target": "/host-proc"}]
+    said = cluster.apply(service("watcher", mounts=mounts)).stderr
+    assert "bind mount of /proc: whoever runs in there sees into every container" in said
+    (task,) = cluster.until_running("watcher", 1)
+    yield Inside(cluster, task)
+    cluster.ctl("delete", "service", "watcher", check=False)
+    until(lambda: not cluster.running_of("watcher", every=True), "its container is gone")
+
+
+def test_the_agents_process_is_closed(cluster: Cluster, watcher: Inside) -> None:
     """Both roots are one user to the kernel; the agent's has more rights, and isn't dumpable."""
     agent = cluster.running["agent"].pid
     renderers = children(agent, "python") + children(agent, "python3")
-    assert renderers, "the victim's file was made just now"
     path = held(cluster)[0]
     for pid in (agent, *renderers):
         for name in ("mem", "environ", "maps", f"root{path}", f"cwd{path}", "fd/0"):
-            words = thief.run(f"head -c 16 /host-proc/{pid}/{name} 2>&1 | cat -v || true")
+            words = watcher.run(f"head -c 16 /host-proc/{pid}/{name} 2>&1 | cat -v || true")
             assert "ermission denied" in words or "can't open" in words, (name, words)
-        words = thief.run(f"nsenter -t {pid} -m cat {path} 2>&1 || true")
+        words = watcher.run(f"nsenter -t {pid} -m cat {path} 2>&1 || true")
         assert PRIZE not in words
     # Nor by way of the machine's first process, whose root directory is the node's.
-    assert PRIZE not in thief.run(f"cat /host-proc/1/root{path} 2>&1 || true")
+    assert PRIZE not in watcher.run(f"cat /host-proc/1/root{path} 2>&1 || true")
 
 
 def test_devices_and_mounts_are_the_kernels(cluster: Cluster, thief: Inside) -> None:

@@ -55,6 +55,29 @@ async def test_what_is_not_there_and_what_is_in_the_open_is_warned_of(admin: Cli
     assert any("in the open" in warning for warning in again.items[0].warnings)
 
 
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("/proc", "bind mount of /proc: whoever runs in there sees into every container"),
+        ("//proc/1/", "sees into every container"),
+        ("/var/run/docker.sock", "whoever can use a container engine's socket has the run of"),
+        ("/", "whoever can write to the node's root has the run of the node"),
+        ("/srv/proc", ""),
+        ("/run", ""),
+    ],
+)
+async def test_mounts_that_open_the_node_are_warned_of(
+    admin: Client, source: str, words: str
+) -> None:
+    mount = {"type": "bind", "source": source, "target": "/host"}
+    applied = await admin.apply([service(mounts=[mount])])
+    told = "\n".join(applied.items[0].warnings)
+    assert words in told
+    assert bool(words) == bool(told)
+    applied = await admin.apply([service(mounts=[mount | {"readOnly": True}])])
+    assert ("node's root" in str(applied.items[0].warnings)) is False
+
+
 async def test_its_values_are_in_no_object(server: Running, admin: Client) -> None:
     for name in ("one", "two", "three"):
         await admin.create(secret(name, value="canary"))
