@@ -17,8 +17,12 @@ from api.seal.sealed import seal
 from api.store.keys import payload_key
 from api.store.memory import MemoryStore
 from api.types.kinds import SECRET
+from api.types.meta import Metadata
+from api.types.namespace import Namespace
 from api.types.secret import Payload
+from api.types.user import Grant
 from tests.server.harness import Running, running_server
+from tests.server.test_roles import refused, user
 from tests.store.conftest import sealed_over
 
 BASE = "/apis/skep.dev/v1"
@@ -302,3 +306,23 @@ async def test_the_private_half_is_never_in_the_store_as_it_is() -> None:
         page = await inner.list("")
     for form in (key.raw(), base64.b64encode(key.raw()), key.raw().hex().encode()):
         assert not any(form in item.value for item in page.items)
+
+
+async def test_users_ask_about_what_they_may_write_and_nothing_else(server: Running) -> None:
+    """An admin of one namespace learns nothing of another's values, and makes no keys."""
+    await server.put(Namespace(metadata=Metadata(name="shop", uid="ns-2")))
+    mine = ("shop", "db", "password", sealed(server, "x", namespace="shop"))
+    theirs = ("default", "db", "password", sealed(server, "x"))
+    async with await user(server, "sam", Grant(role="admin", namespaces=["shop"])) as sam:
+        assert not (await sam.verify_sealed([mine]))[0].problem
+        assert (await sam.reseal([mine]))[0].sealed == mine[3]
+        for attempt in (
+            sam.verify_sealed([mine, theirs]),
+            sam.reseal([theirs]),
+            sam.renew_sealing_key(),
+            sam.drop_sealing_key("0" * 16),
+        ):
+            assert "user sam may not" in await refused(attempt)
+    async with await user(server, "kim", Grant(role="operator")) as kim:
+        assert (await kim.sealing_keys()).keys
+        assert "user kim may not" in await refused(kim.verify_sealed([theirs]))
