@@ -136,9 +136,13 @@ def history(session: Session, what: tuple[str, ...], revision: int | None) -> No
             session.output.data(to_yaml(chosen["spec"]["template"]), end="")
             return
         headers = ["REVISION", "NAME", "IMAGE", "DIGEST", "AGE", "NOW"]
-        shrinks = frozenset({"IMAGE"})
+        rows = [_row(each, service) for each in kept]
+        if any(each["spec"].get("secrets") for each in kept):  # else there is nothing to tell
+            headers.append("SECRETS")
+            rows = [[*row, _secrets(each)] for row, each in zip(rows, kept, strict=True)]
+        shrinks = frozenset({"IMAGE", "SECRETS"})
         table = Table(headers, shrinks, session.output.width, session.output.cell)
-        session.output.lines(table.lines([_row(each, service) for each in kept]))
+        session.output.lines(table.lines(rows))
 
     session.ask(work)
 
@@ -365,6 +369,12 @@ def _resumption(service: Document) -> Document:
     if failed or again:
         patch["metadata"] = {"annotations": {RESUME: update["since"]}}
     return patch
+
+
+def _secrets(revision: Document) -> str:
+    """The versions of secrets that it names: those that are not the first."""
+    versions = revision["spec"].get("secrets") or {}
+    return ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))
 
 
 def _row(revision: Document, service: Document) -> list[str]:

@@ -47,17 +47,32 @@ async def follow(
 ) -> dict[str, int]:  # fmt: skip
     """Bring these secrets to the newest versions, which are returned when all that was to follow
     was done. Raises Unfinished, EngineDown, OSError."""
-    newest = {name: v for name, v in materials.versions(scope, template).items() if name in names}
-    what = ", ".join(f"version {newest[name]} of secret {name}" for name in sorted(newest))
-    if missing := materials.missing(scope, template):
-        raise Unfinished(f"{what} can't replace the one it has: it needs {missing}")
-    try:
-        await materials.swap(uid, scope, told, template)
-    except Trouble as error:
-        raise Unfinished(f"{what} can't replace the one it has: {error}") from None
+    newest = await replace(uid, scope, told, template, names, materials)
+    what = _words(newest)
     for then in _then(template, names):
         await _do(uid, then, what, driver)
     return newest
+
+
+async def replace(
+    uid: str, scope: Scope, told: Told, template: TaskTemplate, names: set[str],
+    materials: Materials,
+) -> dict[str, int]:  # fmt: skip
+    """Bring the files of these secrets to the newest versions, which are returned. That is all for
+    a container that has not started: no process has read the old ones. Raises Unfinished,
+    OSError."""
+    newest = {name: v for name, v in materials.versions(scope, template).items() if name in names}
+    if missing := materials.missing(scope, template):
+        raise Unfinished(f"{_words(newest)} can't replace the one it has: it needs {missing}")
+    try:
+        await materials.swap(uid, scope, told, template)
+    except Trouble as error:
+        raise Unfinished(f"{_words(newest)} can't replace the one it has: {error}") from None
+    return newest
+
+
+def _words(versions: dict[str, int]) -> str:
+    return ", ".join(f"version {versions[name]} of secret {name}" for name in sorted(versions))
 
 
 def _then(template: TaskTemplate, names: set[str]) -> list[OnChange]:

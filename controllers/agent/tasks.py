@@ -375,28 +375,45 @@ class Tasks:
                 await self._stop(known, sight.grace, leave=not ill)
         return True
 
+    def _behind(self, known: _Known) -> set[str]:
+        """The secrets of which its container is to get another version."""
+        if known.template is None or not known.wanted or known.failure is not None:
+            return set()
+        return following.changed(known.scope, known.template, known.status, self._materials)
+
     async def _renew(self, known: _Known) -> bool:
-        """Give a container that runs the newest versions of the secrets that it follows. Raises
-        Unfinished, EngineDown, OSError."""
-        task, container, template, scope = (
-            known.task, known.container, known.template, known.scope
-        )  # fmt: skip
+        """Give a container that runs the newest versions of the secrets that it follows. One that
+        is still starting has its health to come to first. Raises Unfinished, EngineDown,
+        OSError."""
+        container, template, task = known.container, known.template, known.task
         runs = container is not None and container.phase is Phase.RUNNING
-        if template is None or task is None or not runs or not known.wanted:
+        if not runs or known.status.state is not TaskState.RUNNING:
             return False
-        if known.failure is not None:
-            return False
-        names = following.changed(scope, template, known.status, self._materials)
-        if not names:
+        names = self._behind(known)
+        if not names or template is None or task is None:
             known.behind = ""
             return False
+        facts = told(template, task)
         versions = await following.follow(
-            known.uid, scope, told(template, task), template, names, self._driver, self._materials
+            known.uid, known.scope, facts, template, names, self._driver, self._materials
         )
         known.status = following.with_versions(known.status, versions)
         self._report(known)
         self._tidy_soon(known)
         return True
+
+    async def _freshen(self, known: _Known) -> None:
+        """The same for one that is about to start: nobody has to be told. Raises OSError."""
+        template, task, names = known.template, known.task, self._behind(known)
+        if not names or template is None or task is None:
+            return
+        with contextlib.suppress(Unfinished):  # it starts with what it has, and says so then
+            facts = told(template, task)
+            versions = await following.replace(
+                known.uid, known.scope, facts, template, names, self._materials
+            )
+            known.status = following.with_versions(known.status, versions)
+            self._tidy_soon(known)
 
     def _tidy_soon(self, known: _Known) -> None:
         asyncio.get_running_loop().call_later(_PASSING, self._tidy, known)
@@ -527,6 +544,7 @@ class Tasks:
         )
 
     async def _start(self, known: _Known) -> None:
+        await self._freshen(known)
         try:
             known.container = await self._driver.start(known.uid)
         except NotFound:

@@ -167,6 +167,24 @@ def test_a_command_that_fails_is_tried_again_and_said(cluster: Cluster) -> None:
     assert read(cluster, "gate", "/tmp/seen") == ["two"]
 
 
+def test_an_agent_killed_while_the_command_runs_runs_it_again(cluster: Cluster) -> None:
+    put(cluster, "slow", "one")
+    script = "cat /run/secrets/slow >> /tmp/begun; sleep 2; cat /run/secrets/slow >> /tmp/ended"
+    mount = {"name": "slow", "onChange": {"command": ["sh", "-c", script]}}
+    cluster.apply(user("slow", secrets=[mount]))
+    cluster.until_running("slow", 1)
+    before = cluster.pids()
+    put(cluster, "slow", "two")
+    until(lambda: read(cluster, "slow", "/tmp/begun") == ["two"], "the command has begun")
+    cluster.kill("agent")
+    assert held(cluster, "slow") == [{"slow": 1}], "it was not done"
+    cluster.start_agent()
+    until(lambda: held(cluster, "slow") == [{"slow": 2}], "it is done")
+    assert read(cluster, "slow", "/tmp/begun") == ["twotwo"]
+    assert "two" in read(cluster, "slow", "/tmp/ended")[0]
+    assert cluster.pids() == before
+
+
 def test_a_manager_that_is_killed_in_the_middle_goes_on_rolling(cluster: Cluster) -> None:
     put(cluster, "long", "one")
     pace = {"parallelism": 1, "monitor": "1s"}

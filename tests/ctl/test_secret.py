@@ -116,6 +116,8 @@ def test_a_service_that_is_undone_has_the_version_that_went_with_it(ctl: Ctl) ->
     user(ctl)
     put(ctl, "two")
     until(lambda: held(ctl) == [2], "it has the new version", 40)
+    rows = ctl("rollout", "history", "web").rows
+    assert (rows[0][-1], rows[2][-1]) == ("SECRETS", "db 2")
     ctl("rollout", "undo", "web", "--wait")
     until(lambda: held(ctl) == [1], "and the old one again", 40)
     assert status(ctl)["version"] == 2
