@@ -56,12 +56,14 @@ def highest(cache: Cache, namespace: str, name: str) -> int:
     return found
 
 
-def _revisions(service: Service) -> tuple[str, ...]:
+def _revisions(service: Service) -> list[str]:
     """Those that its tasks may be made of."""
-    update = service.status.update
+    update, job = service.status.update, service.status.job
+    if job is not None:  # the newest run of a global job goes on to nodes that join
+        return [run.revision for run in job.runs if not run.over or run is job.runs[0]]
     if update is None or update.state is UpdateState.COMPLETED:
-        return (service.status.revision,)
-    return (update.revision, update.previous)
+        return [service.status.revision]
+    return [update.revision, update.previous]
 
 
 def _tasks(cache: Cache, namespace: str, name: str) -> Iterator[tuple[Task, int, int]]:

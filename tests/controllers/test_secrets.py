@@ -8,12 +8,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from api.server.versions import new_version
+from api.store.contract import Write
 from api.store.holders import held
 from api.store.keys import payload_key
 from api.types.kinds import REVISION, SECRET, SERVICE
 from api.types.meta import Metadata
-from api.types.revision import Revision
-from api.types.secret import Payload, Secret
+from api.types.revision import Revision, revision_name
+from api.types.secret import Payload, Secret, SecretStatus
 from api.types.service import UpdatePolicy
 from api.types.task import Task, TaskState
 from api.types.template import SecretMount, TaskTemplate
@@ -37,6 +38,7 @@ async def put(world: World, value: str, *, keep: int = 1) -> None:
     item = world.item(SECRET, "db")
     version = item.obj.status.version
     stored = await world.truth.get(payload_key("default", "db", version)) if version else None
+    stored = stored or await world.truth.get(payload_key("default", "db"))
     old = None if stored is None else msgspec.json.decode(stored.value, type=Payload).data
     using = held(world.cache, "default", "db")
     writes = new_version(item, {"v": value.encode()}, old, loop_clock(), held=using)
@@ -55,7 +57,7 @@ async def kept(world: World) -> list[int]:
 
 def given_to(world: World, task: Task) -> int:
     revision: Revision = world.item(REVISION, task.spec.revision).obj
-    return revision.spec.version_of("db", 1)
+    return revision.spec.version_of("db", world.item(SECRET, "db").obj.status.oldest)
 
 
 def by_version(world: World) -> list[int]:
@@ -125,6 +127,29 @@ async def test_a_new_version_during_a_roll_supersedes_it_and_controllers_may_die
         await world.steady(3)
         await world.pause(5)
         assert await kept(world) == [3]
+
+
+async def test_an_upgrade_restarts_nothing() -> None:
+    """What an earlier skep stored: one payload without a version's key, tasks that say none."""
+    async with a_world(1) as world:
+        was = SecretStatus(version=4, sizes={"v": 1})
+        await world.put(
+            Secret(metadata=Metadata(name="db", namespace="default", uid="s"), status=was)
+        )
+        payload = msgspec.json.encode(Payload(data={"v": b"4"}, version=4))
+        await world.truth.commit([Write(payload_key("default", "db"), payload)])
+        await world.put(service(replicas=2, template=with_secret(), update=QUICK))
+        await world.steady(2)
+        before = {task.metadata.uid for task in world.running()}
+        assert {task.spec.revision for task in world.running()} == {
+            revision_name("web", with_secret())
+        }
+        await world.restart()
+        await world.pause(30)
+        assert {task.metadata.uid for task in world.running()} == before
+        await put(world, "5")
+        await world.until(lambda: by_version(world) == [5, 5])
+        assert await kept(world) == [4, 5]
 
 
 async def test_a_deleted_service_lets_go() -> None:
