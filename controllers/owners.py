@@ -91,6 +91,8 @@ class OwnerController:
         for reference in item.obj.metadata.owner_references:
             owner = self._owner(item, reference)
             if owner is None:
+                if self._in_doubt(item, reference):
+                    return True
                 continue
             metadata: Metadata = owner.obj.metadata
             if metadata.deletion_timestamp is None or FOREGROUND not in metadata.finalizers:
@@ -114,6 +116,12 @@ class OwnerController:
             return None
         owner = self._cache.get(kind, _namespace_of(kind, item), reference.name)
         return owner if owner is not None and owner.obj.metadata.uid == reference.uid else None
+
+    def _in_doubt(self, item: Item, reference: OwnerReference) -> bool:
+        kind = BY_NAME.get(reference.kind)
+        return kind is not None and self._cache.in_doubt(
+            kind, _namespace_of(kind, item), reference.name
+        )
 
     def _dependents(self, owner: Item) -> Iterator[Item]:
         uid = owner.obj.metadata.uid

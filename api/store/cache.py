@@ -195,6 +195,11 @@ class Cache:
     def get(self, kind: Kind, namespace: str, name: str) -> Item | None:
         return self._tables[kind.name].by_namespace.get(namespace, _NOTHING).get(name)
 
+    def in_doubt(self, kind: Kind, namespace: str, name: str) -> bool:
+        """Whether it is not known here because what is stored of it can't be read: it may be there,
+        so nothing that belongs to it may be cleared away."""
+        return bool(self.unreadable) and keys.object_key(kind, namespace, name) in self.unreadable
+
     def items(self, kind: Kind, namespace: str = "") -> list[Item]:
         """All of a kind, or those of one namespace, in no order."""
         table = self._tables[kind.name]

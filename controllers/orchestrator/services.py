@@ -43,6 +43,7 @@ from controllers.reconcile.recorder import Recorder
 
 STATUS_GAP = 0.3  # seconds between two writes of one service's status
 WORKERS = 64  # services at a time; all they do is wait for the store
+_IN_DOUBT = 5.0  # seconds until another look at a service that can't be read
 _CHUNK = 1000  # tasks encoded and written between two looks at other work
 
 _RUNNING = TaskState.RUNNING
@@ -188,6 +189,8 @@ class ServiceController:
             self._unsure.discard(key)
         namespace, _, name = key.partition("/")
         item = self._cache.get(SERVICE, namespace, name)
+        if item is None and self._cache.in_doubt(SERVICE, namespace, name):
+            return After(_IN_DOUBT)
         decision = self._decide(key, item)
         try:
             await self._carry_out(key, item, decision)

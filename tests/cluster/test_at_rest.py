@@ -157,10 +157,13 @@ def test_changed_values_are_named_and_stop_nothing(cluster: Sealed) -> None:
         key("flipped"): flipped[:70] + bytes([flipped[70] ^ 1]) + flipped[71:],
         key("cut"): stored["cut"][:-1],
         key("forged"): b'{"apiVersion":"skep.dev/v1","kind":"Config","metadata":{"name":"forged"}}',
+        key("web", "services"): stored["other"],
     })  # fmt: skip
     broken = {key(name) for name in ("swapped", "flipped", "cut", "forged")}
-    until(lambda: cluster.unusable() == broken, "all four are named")
-    assert "4 values can't be used" in cluster.encryption()
+    broken.add(key("web", "services"))
+    until(lambda: cluster.unusable() == broken, "all five are named")
+    assert "5 values can't be used" in cluster.encryption()
+    (task,) = cluster.tasks("web", "Running")
     assert key("cut") in cluster.ctl("keys", "status").stdout
     # What they were before is still known, and all else goes on, after a restart too.
     cluster.apply(config("fine", "changed"))
@@ -171,6 +174,8 @@ def test_changed_values_are_named_and_stop_nothing(cluster: Sealed) -> None:
     assert found is not None and found["data"] == {"file": "changed"}
     assert cluster.find("config", "cut") is None
     cluster.apply(config("another"))
+    # What can't be read is not taken for gone: its containers run on.
+    assert [each["metadata"]["uid"] for each in cluster.tasks("web")] == [task["metadata"]["uid"]]
     # Not even what they were can be put back; but they can be made anew.
     cluster.put(**{key("cut"): stored["cut"]})
     until(lambda: "put back" in cluster.encryption(), "the old value is refused")
@@ -178,7 +183,9 @@ def test_changed_values_are_named_and_stop_nothing(cluster: Sealed) -> None:
         assert "discarded" in cluster.ctl("keys", "discard", name).stdout
     assert cluster.ctl("keys", "discard", key("fine"), check=False).returncode == 3
     until(lambda: not cluster.unusable(), "none is left")
-    cluster.apply(config("cut"))
+    until(lambda: not cluster.tasks("web"), "what belonged to it goes when it is discarded")
+    cluster.apply(config("cut"), service("web"))
+    cluster.until_running("web", 1)
 
 
 def test_an_older_value_that_is_put_back_is_refused(cluster: Sealed) -> None:

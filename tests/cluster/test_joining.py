@@ -151,6 +151,23 @@ def test_a_second_manager_shares_the_authority(two: tuple[OverEtcd, OverEtcd]) -
     for context in (one, other):  # both files lead to the manager that is left
         assert context.ctl("token", "show", "worker", "-q").stdout.startswith("SKEPTKN-1-")
     one.start_manager()
+    _keys_are_replaced_under_both(one, other)
+
+
+def _keys_are_replaced_under_both(one: OverEtcd, other: OverEtcd) -> None:
+    """Data keys, the key-encryption key, and the lock: asked of one manager, done by both."""
+    files = [each.home / "manager" / "vault.key" for each in (one, other)]
+    before = files[0].read_text()
+    one.ctl("keys", "rotate", "--wait")
+    other.ctl("keys", "rewrap", "--wait")
+    until(lambda: len({file.read_text() for file in files}) == 1, "both have the new key alone")
+    assert files[0].read_text() != before
+    one.ctl("lock", "enable")
+    until(lambda: all("SKEPKEY" not in file.read_text() for file in files), "both are locked")
+    other.ctl("lock", "disable")
+    until(lambda: all("SKEPKEY" in file.read_text() for file in files), "neither is locked")
+    for each in (one, other):
+        assert "unusable" not in each.ctl("keys", "status").stdout
 
 
 def other_manager(cluster: OverEtcd) -> subprocess.CompletedProcess[str]:
