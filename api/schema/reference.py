@@ -52,7 +52,8 @@ _PLURALS = {"mapping": "mappings", "text": "texts", "whole number": "whole numbe
 
 
 def explain(kind: Kind, path: Sequence[str]) -> Field:
-    """The field at `path` (lists are looked through: spec.template.ports.target).
+    """The field at `path` (lists and maps are looked through: spec.template.ports.target,
+    generate.length).
 
     Its children are there to any depth. Raises UnknownField.
     """
@@ -78,9 +79,15 @@ def _unknown(kind: Kind, walked: list[str], name: str, known: list[str]) -> str:
 
 
 def _looked_through(node: Schema) -> Schema:
-    while "items" in node:
-        node = node["items"]
-    return node
+    """What is in a list, or in a map of names to mappings."""
+    while True:
+        extra = node.get("additionalProperties")
+        if "items" in node:
+            node = node["items"]
+        elif "properties" not in node and isinstance(extra, dict) and "properties" in extra:
+            node = extra
+        else:
+            return node
 
 
 def _fields_of(node: Schema) -> dict[str, Schema]:

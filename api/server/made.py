@@ -113,10 +113,12 @@ def settled(
         generated={name: each for name, each in status.generated.items() if name in asked},
         source=status.source if document.get("source") else None,
     )
-    if not (asked or document.get("source")):
-        kept = msgspec.structs.replace(
-            kept, conditions=[], next_rotation=None, last_rotation=status.last_rotation
-        )
+    ended = {"Generated": not asked, "Fetched": not document.get("source")}
+    kept = msgspec.structs.replace(
+        kept,
+        conditions=[each for each in kept.conditions if not ended.get(each.type)],
+        next_rotation=status.next_rotation if asked else None,
+    )
     # What the system is to make and the user gave until now stays until it is made.
     systems = system_keys(kept) | {
         key

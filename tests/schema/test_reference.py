@@ -64,3 +64,9 @@ def test_an_unknown_field_is_told_what_there_is(path: list[str], words: str) -> 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 def test_every_kind_can_be_explained(kind: object) -> None:
     assert explain(kind, []).description  # type: ignore[arg-type]
+
+
+def test_maps_of_mappings_are_looked_through() -> None:
+    assert explain(SECRET, ["generate", "x509", "lifetime"]).type == "text"
+    names = [child.name for child in explain(SECRET, ["generate"]).children]
+    assert {"length", "x509", "ssh", "age"} <= set(names)
