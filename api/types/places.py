@@ -14,6 +14,9 @@ def forbidden(place: str) -> str:
     for kernels in _KERNELS:
         if place == kernels or place.startswith(f"{kernels}/"):
             return f"{place} is in {kernels}, which is the kernel's"
+    for ours in (SECRETS, CONFIGS):
+        if place.startswith(f"{ours}/.."):
+            return f"names in {ours} that begin with two dots are kept for new versions"
     if place == _HOSTS:
         return f"{place} names the namespace's services, and is kept by the node"
     return "the container's root can't be mounted over" if place == "/" else ""

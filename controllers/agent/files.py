@@ -166,10 +166,6 @@ class Files:
         path = base.joinpath(*parts)
         if why := forbidden(str(path)):
             raise Trouble(f"target {target!r} of {self._what} {name}: {why}")
-        if self._inside in path.parents and generations.reserved(
-            path.relative_to(self._inside).parts[0]
-        ):
-            raise Trouble(f"target {target!r} of {self._what} {name} begins with two dots")
         return path
 
     def swap(

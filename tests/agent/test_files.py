@@ -10,12 +10,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from api import schema
 from api.types.assignment import COMPLETE, INCREMENT, Assignments, Delivery
 from api.types.template import ConfigMount, SecretMount, TaskTemplate
 from controllers.agent.drivers.contract import BoundFile
 from controllers.agent.files import Files, Scope, Trouble
 from controllers.agent.materials import Materials
 from controllers.agent.memory import is_tmpfs, unmount
+from tests.schema.objects import templated
 
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="owners and mounts need root")
 UID = "0" * 32
@@ -181,6 +183,41 @@ def test_nothing_is_ever_written_outside(files: Files, tmp_path: Path, targets: 
     assert [path.name for path in tmp_path.iterdir()] in ([], ["secrets"])
     files.withdraw(UID)
     assert files.holders() == []
+
+
+TARGETS = st.lists(
+    st.sampled_from(
+        ["/", "//", "..", ".", "run", "secrets", "proc", "sys", "etc/passwd", "a", " ", "\n", "\0",
+         "\x1b", "\x7f", "~", "é", "..a", "hosts", "etc", "C:\\", "-"]
+    ),
+    max_size=6,
+).map("".join)  # fmt: skip
+
+
+@settings(
+    max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(TARGETS)
+def test_what_the_schema_lets_in_stays_inside(files: Files, target: str) -> None:
+    """And what it doesn't is refused here too, wherever it came from: with words, by name."""
+    refused = [
+        problem
+        for kind in ("secrets", "secretFiles")
+        for problem in schema.validate(
+            templated(**{kind: [{"name": "one", "content": "x", "target": target or "one"}]})
+        )
+        if problem.path[-1] == "target"
+    ]
+    try:
+        path = files.path(target or "one", "one")
+    except Trouble as trouble:
+        assert refused, (target, str(trouble))
+        assert "of secret one" in str(trouble)
+        return
+    assert path.is_absolute()
+    assert not {"..", "."} & set(path.parts)
+    assert path.parts[1:2] not in (("proc",), ("sys",), ())
+    assert (path.parts[:3] == ("/", "run", "secrets")) or target.startswith("/")
 
 
 def test_a_link_that_was_planted_is_not_followed(files: Files, tmp_path: Path) -> None:
