@@ -76,7 +76,7 @@ class Agent:
 
     def introduce_again(self) -> None:
         """Say who we are once more: over a new connection, with a new certificate."""
-        self._session.say_again()
+        self._session.begin_again()
 
     def _take(self, message: Assignments) -> None:
         if message.type == STREAM:

@@ -45,6 +45,7 @@ class Session:
         self._changed = asyncio.Event()
         self._open = asyncio.Event()
         self._period = 5.0
+        self._listening: asyncio.Timeout | None = None
 
     def say(self, status: NodeStatus) -> None:
         """What the node is now; managers hear of it when it differs from what they know."""
@@ -52,9 +53,12 @@ class Session:
             self._status = status
             self._changed.set()
 
-    def say_again(self) -> None:
-        """The same once more."""
+    def begin_again(self) -> None:
+        """Over new connections, as there is a new certificate: what was begun with the old one
+        ends when that does."""
         self._changed.set()
+        if self._listening is not None and not self._listening.expired():
+            self._listening.reschedule(asyncio.get_running_loop().time())
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as group:
@@ -102,12 +106,17 @@ class Session:
         while True:
             await self._open.wait()
             try:
-                async for message in self._client.assignments(self._node):
-                    retry.reset()
-                    self._take(message)
+                async with asyncio.timeout(None) as self._listening:
+                    async for message in self._client.assignments(self._node):
+                        retry.reset()
+                        self._take(message)
                 _log.info("the assignment stream ended; opening it again")
+            except TimeoutError:  # it is to begin again
+                retry.reset()
             except ClientError as error:
                 _log.warning("no assignments for now", error=str(error))
+            finally:
+                self._listening = None
             await retry.wait()
 
 

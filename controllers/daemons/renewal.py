@@ -38,7 +38,7 @@ class AgentRenewal:
     """Keeps a node's certificate good, over the node's own connection to its managers.
 
     `save` keeps what is new before it is used; `renewed` is called when it is in use. Connections
-    that are open go on with what they began with.
+    that are open go on with what they began with, until that expires.
     """
 
     def __init__(

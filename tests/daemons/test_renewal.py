@@ -20,12 +20,13 @@ from api.pki.tls import client_context
 from api.server import Settings, make_app
 from api.trust.keyring import Keyring
 from api.trust.records import ManagerRecord, manager_key
-from api.types.assignment import SessionRequest
 from api.types.join import Sign
 from api.types.kinds import SERVICE
+from api.types.node import NodeStatus
 from api.vault.anchor import Anchor
 from api.vault.key import VaultKey
 from api.vault.local import LocalKeys
+from controllers.agent.session import Session
 from controllers.daemons.renewal import AgentRenewal, due
 from controllers.daemons.serving import Serving
 from controllers.settings import ManagerSettings
@@ -53,6 +54,7 @@ class Renewing:
     def __init__(self, member: Membership, client: Client, directory: Path) -> None:
         self.saved: list[Membership] = []
         self.times = 0
+        self.then: Callable[[], None] = lambda: None
         self._directory = directory
         self._more = asyncio.Event()
         self.renewal = AgentRenewal(
@@ -65,6 +67,7 @@ class Renewing:
 
     def _renewed(self) -> None:
         self.times += 1
+        self.then()
         self._more.set()
 
     async def once_more(self) -> None:
@@ -87,25 +90,27 @@ async def with_renewal(
     return it
 
 
-async def test_a_node_outlives_its_certificates_and_its_stream_does_not_notice(
+async def test_a_node_outlives_its_certificates_and_is_told_all_the_while(
     tmp_path: Path,
 ) -> None:
-    """With a life of 2 s: three certificates later, the first stream is still the one."""
+    """With a life of 2 s: three certificates later it is still told, over the newest one."""
 
     async def work(it: Renewing, client: Client) -> None:
-        await client.open_session("a", SessionRequest())
-        assignments = client.assignments("a")
-        await anext(assignments)
-        ended = asyncio.ensure_future(anext(assignments, None))
-        for _ in range(3):
-            await it.once_more()
+        heard: asyncio.Queue[str] = asyncio.Queue()
+        session = Session(client, "a", {}, lambda message: heard.put_nowait(message.type))
+        session.say(NodeStatus())
+        it.then = session.begin_again
+        living = asyncio.create_task(session.run())
+        try:
+            for _ in range(3):
+                assert await heard.get() == "complete"
+                await it.once_more()
+            assert await heard.get() == "complete"
+            assert clock() > life(it.saved[0].cert)[1]
             await client.heartbeat("a")
-        _, first_ended = life(it.saved[0].cert)
-        assert clock() > first_ended
-        assert not ended.done()
-        ended.cancel()
-        await asyncio.gather(ended, return_exceptions=True)
-        await assignments.aclose()
+        finally:
+            living.cancel()
+            await asyncio.gather(living, return_exceptions=True)
 
     settings = Settings(node_days=2 * SECONDS, keep_alive=0.3)
     async with running_server(settings=settings) as server:
