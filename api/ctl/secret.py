@@ -187,6 +187,8 @@ def destroy(session: Session, name: str, number: int) -> None:
 def prune(session: Session, yes: bool) -> None:
     """Find the secrets of a namespace that no service uses, and with --yes delete them.
 
+    An authority whose certificates other secrets hold is used by these.
+
     \b
     ctl secret prune
     ctl secret prune --yes
@@ -199,7 +201,7 @@ def prune(session: Session, yes: bool) -> None:
         for secret in secrets.items:
             name = secret["metadata"]["name"]
             found = await client.secret_holders(namespace, name)
-            if not found.get("services") and not found.get("versions"):
+            if not any(found.get(by) for by in ("services", "versions", "secrets")):
                 unused.append(secret)
         for secret in unused:
             name, created = secret["metadata"]["name"], secret["metadata"]["creationTimestamp"]

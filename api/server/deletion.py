@@ -15,6 +15,7 @@ from api.server import admission, status
 from api.server.documents import Preconditions, decode, encode
 from api.store.cache import Cache, Item
 from api.store.contract import Write
+from api.store.holders import followers
 from api.store.keys import payload_keys
 from api.types import codec
 from api.types.kinds import CONFIG, KINDS, NAMESPACE, NODE, REVISION, SECRET, SERVICE, TASK
@@ -118,12 +119,18 @@ def used_by(item: Item, cache: Cache, leaving: Collection[str] = ()) -> list[str
 
 
 def still_used(item: Item, cache: Cache) -> list[str]:
-    """A warning where services still name it."""
-    users = used_by(item, cache)
-    if not users:
-        return []
+    """Warnings where services still name it, or it signs others' certificates."""
+    said: list[str] = []
     what = f"{item.kind.name.lower()} {item.namespace}/{item.name}"
-    return [f"{what} is still named by {_services(users)}; their new tasks wait for it"]
+    if users := used_by(item, cache):
+        said.append(f"{what} is still named by {_services(users)}; their new tasks wait for it")
+    if item.kind is SECRET and (signed := followers(cache, item.namespace, item.name)):
+        which = ", ".join(signed[:_NAMED]) + (", …" if len(signed) > _NAMED else "")
+        said.append(
+            f"{what} signed the certificates of {which}: they are good until they end, and can't"
+            " be renewed without it"
+        )
+    return said
 
 
 def _services(names: list[str]) -> str:

@@ -62,6 +62,7 @@ class SecretVersions:
         found = holders.by_version(self._cache, namespace, name)
         body = Holders(
             services=holders.users(self._cache, namespace, name),
+            secrets=holders.followers(self._cache, namespace, name),
             versions=[
                 VersionHolders(version=version, tasks=sorted(t.metadata.name for t in tasks))
                 for version, tasks in sorted(found.items())

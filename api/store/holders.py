@@ -23,6 +23,11 @@ def users(cache: Cache, namespace: str, name: str) -> list[str]:
     return sorted(item.name for item in cache.by(SERVICE, "secret", f"{namespace}/{name}"))
 
 
+def followers(cache: Cache, namespace: str, name: str) -> list[str]:
+    """The secrets whose certificates its authority signs, sorted."""
+    return sorted(item.name for item in cache.by(SECRET, "authority", f"{namespace}/{name}"))
+
+
 def by_version(cache: Cache, namespace: str, name: str) -> dict[int, list[Task]]:
     """The tasks that are not over, under the version of the secret that each has or is to get."""
     found: dict[int, list[Task]] = {}

@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from api.rendering import secret_names
 from api.store.cache import Cache
 from api.types.event import Event
-from api.types.kinds import EVENT, KINDS, REVISION, SERVICE, TASK
+from api.types.kinds import EVENT, KINDS, REVISION, SECRET, SERVICE, TASK
 from api.types.meta import Object
 from api.types.revision import Revision
+from api.types.secret import Secret
 from api.types.service import Service
 from api.types.task import Task
 
@@ -27,6 +28,7 @@ def standard(cache: Cache) -> None:
     cache.add_index(REVISION, "secret", _secrets_of_revision)
     cache.add_index(SERVICE, "secret", _secrets_of_service)
     cache.add_index(SERVICE, "config", _configs_of_service)
+    cache.add_index(SECRET, "authority", _authorities_of_secret)
     cache.add_index(EVENT, "object", _object_of_event)
     for kind in KINDS:
         if kind.declared:
@@ -66,6 +68,12 @@ def _secrets_of_service(service: Service) -> list[str]:
 def _configs_of_service(service: Service) -> Iterator[str]:
     namespace = service.metadata.namespace
     return (f"{namespace}/{mount.name}" for mount in service.spec.template.configs)
+
+
+def _authorities_of_secret(secret: Secret) -> list[str] | None:
+    """The secrets whose authorities sign its certificates."""
+    named = {each.x509.ca for each in secret.generate.values() if each.x509 and each.x509.ca}
+    return [f"{secret.metadata.namespace}/{name}" for name in sorted(named)] or None
 
 
 def _owners_of(obj: Object) -> tuple[str, ...] | None:

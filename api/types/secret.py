@@ -101,4 +101,5 @@ class Holders(Struct, kw_only=True):
     """What `secrets/<name>/holders` answers."""
 
     services: list[str] = []  # that name the secret
+    secrets: list[str] = []  # whose certificates it signs
     versions: list[VersionHolders] = []

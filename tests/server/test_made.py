@@ -234,3 +234,12 @@ async def test_what_was_fetched_stays_while_the_source_does(server: Running, adm
     assert codec.decode(SECRET, item.value, 1)
     await admin.apply([manifest(stringData={"u": "y"})])
     assert await stored(server) == {"u": b"y"}
+
+
+async def test_an_authority_is_used_by_the_certificates_that_it_signs(admin: Client) -> None:
+    authority = manifest(generate={"ca": {"x509": {"isCA": True}}})
+    leaf = manifest(generate={"tls": {"x509": {"ca": "db"}}})
+    leaf["metadata"] = {"name": "web", "namespace": "default"}
+    await admin.apply([authority, leaf])
+    assert (await admin.secret_holders("default", "db"))["secrets"] == ["web"]
+    assert not (await admin.secret_holders("default", "web")).get("secrets")
