@@ -192,6 +192,12 @@ def _settled(
 ) -> tuple[dict[str, bytes] | None, Document]:
     """A changed secret's bytes, None where they stay, and its status. Raises Rejected."""
     new, kept = made.settled(document, given, old, payload)
+    fetched = set(kept.source.keys) if kept.source is not None else set()
+    twice = sorted(fetched.intersection(given or ()))
+    if twice:
+        message = "the key is fetched from source already; say in source.keys which are wanted"
+        causes = [(schema.field_path(("data", key)), message) for key in twice]
+        raise Rejected([Cause(field=f, message=m, reason="FieldValueDuplicate") for f, m in causes])
     if new is not None and not any(new.values()) and not schema.has_system_values(document):
         message = "nothing would be left; give text in stringData or base64 in data"
         raise Rejected([Cause(field="data", message=message, reason="FieldValueRequired")])

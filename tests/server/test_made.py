@@ -11,7 +11,6 @@ import pytest
 from api.client import ApiError, Client
 from api.server import made
 from api.store.keys import PAYLOADS
-from api.types import codec
 from api.types.generated import Generated, SourceStatus
 from api.types.kinds import SECRET
 from api.types.secret import Payload, Secret
@@ -231,7 +230,10 @@ async def test_what_was_fetched_stays_while_the_source_does(server: Running, adm
     await server.cache.caught_up(await server.store.commit(writes))
     await admin.apply([{**wanted, "stringData": {"u": "y"}}])
     assert await stored(server) == {"u": b"y", "password": b"p"}
-    assert codec.decode(SECRET, item.value, 1)
+    patch = {"stringData": {"password": "mine"}}
+    assert "fetched from source already" in await refused(
+        admin.patch(SECRET, "default", "db", patch)
+    )
     await admin.apply([manifest(stringData={"u": "y"})])
     assert await stored(server) == {"u": b"y"}
 
