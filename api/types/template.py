@@ -33,12 +33,14 @@ class SecretMount(Struct, kw_only=True):
     uid: int = 0
     gid: int = 0
     mode: str = "0444"  # octal
-    on_change: str | OnChange = RESTART  # restart | none | what follows the new file
+    # restart | none | what follows the new file. Empty is restart: mounts of earlier versions don't
+    # say it, and applied again they must not be another template.
+    on_change: str | OnChange = ""
 
     @property
     def swapped(self) -> bool:
         """Whether a new version comes to a container that runs, in place of the one it has."""
-        return self.on_change != RESTART
+        return self.on_change not in ("", RESTART)
 
 
 class SecretFile(Struct, kw_only=True):
@@ -173,7 +175,7 @@ class Security(Struct, kw_only=True):
     seccomp: str = "default"  # default | unconfined
     seccomp_profile: str = ""  # JSON, in place of the default
     app_armor: str = ""  # a profile's name, or unconfined; empty: the engine's
-    se_linux: SeLinux = msgspec.field(default_factory=SeLinux)
+    se_linux: SeLinux | None = None
 
 
 class Ulimit(Struct, kw_only=True):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
+from typing import Any
 
 import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
+from api import schema
 from api.types.job import JobStatus, Run
 from api.types.meta import Metadata
 from api.types.revision import Revision, RevisionSpec, revision_name
@@ -86,6 +89,25 @@ def test_a_secret_that_comes_late_makes_no_other_revision() -> None:
     book.secrets["db"] = status(1)
     assert book.look() == before
     assert before == revision_name("web", template("db"))  # as every skep called it
+
+
+def test_a_template_has_the_revision_that_earlier_skeps_gave_it() -> None:
+    """Or every service would be replaced by an upgrade. A block that is added to the template later
+    is None by default: a struct by default is part of what names the revision."""
+    stored = {
+        "image": "skep/busybox:test", "command": ["sh"], "stopGracePeriod": "2s",
+        "secrets": [{"name": "db", "uid": 0, "gid": 0, "mode": "0444"}],
+        "imagePull": "ifNotPresent", "init": False, "readOnly": False, "privileged": False,
+        "shmSize": 0, "stopDelay": "0s", "forceUpdate": 0,
+    }  # fmt: skip
+    assert named(stored) == "web-56a1713917"
+    service = {"apiVersion": "skep.dev/v1", "kind": "Service", "metadata": {"name": "web"}}
+    again = schema.default({**service, "spec": {"template": stored}})
+    assert named(again["spec"]["template"]) == "web-56a1713917", "applied again with new defaults"
+
+
+def named(document: dict[str, Any]) -> str:
+    return revision_name("web", msgspec.json.decode(json.dumps(document), type=TaskTemplate))
 
 
 def test_what_an_earlier_skep_stored_goes_on_as_it_is() -> None:

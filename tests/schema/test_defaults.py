@@ -25,7 +25,7 @@ def test_items_of_lists_get_theirs() -> None:
     filled = default(templated(ports=[{"target": 80}], secrets=[{"name": "a", "mode": "0400"}]))
     template = filled["spec"]["template"]
     assert template["ports"] == [{"target": 80, "published": 0, "protocol": "tcp", "mode": "host"}]
-    wanted = {"name": "a", "mode": "0400", "uid": 0, "gid": 0, "onChange": "restart"}
+    wanted = {"name": "a", "mode": "0400", "uid": 0, "gid": 0}
     assert template["secrets"] == [wanted]
 
 

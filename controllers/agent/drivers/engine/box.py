@@ -62,6 +62,8 @@ def _security(security: Security) -> list[str]:
     if security.app_armor:
         options.append(f"apparmor={security.app_armor}")
     label = security.se_linux
+    if label is None:
+        return options
     if label.disable:
         options.append("label=disable")
     for part in ("user", "role", "type", "level"):
