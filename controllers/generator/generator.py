@@ -36,6 +36,7 @@ from controllers.reconcile.recorder import Recorder
 
 CLOCK_KEY = ROOT + "clock"
 _LOOK = EVERY  # seconds between looks at the clock's mark
+_RETRY = 300.0
 _LONGEST = 86400.0  # that a key sleeps: loops' timers are not for years
 
 _Key = tuple[str, str]  # namespace, name
@@ -133,6 +134,8 @@ class Generator:
         else:
             outcome = carry_out(secret, wanted, data, issuers, now)
         wanted.waits += outcome.problems
+        if wanted.due and not outcome.made:
+            self._pace.give_back()  # what can't be made takes nobody's turn
         await self._write(item, wanted, data, outcome, now)
         return self._after(wanted, now, wait)
 
@@ -247,7 +250,9 @@ class Generator:
             return After(min(wait, _LONGEST))
         if wanted.wake is None:
             return DONE
-        return After(min(max((wanted.wake - now).total_seconds(), 1.0), _LONGEST))
+        left = (wanted.wake - now).total_seconds()
+        # What is due and could not be made is tried again when something changes, or after a while.
+        return After(min(left, _LONGEST) if left > 0 else _RETRY)
 
     # The clock
 

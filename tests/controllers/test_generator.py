@@ -345,6 +345,25 @@ async def test_after_a_fault_anywhere_it_comes_to_the_same(seed: int) -> None:
         assert (await ground.data())["password"] != made["password"]
 
 
+async def test_what_cannot_be_renewed_is_said_and_keeps_nobody_else_from_it() -> None:
+    async with a_ground() as ground:
+        await ground.put(secret("ca", generate={"ca": AUTHORITY}))
+        leaf = Generate(x509=Certificate(ca="ca", lifetime="30h"))
+        for number in range(5):
+            await ground.put(secret(f"s{number}", generate={"tls": leaf}))
+        await ground.put(secret(generate={"a": Generate()}, rotation=Rotation(every="30h")))
+
+        def no_authority(secret: Secret) -> None:
+            secret.generate = {"ca": Generate()}
+
+        await ground.change("ca", no_authority)
+        await asyncio.sleep(25 * HOUR)
+        assert "tls can't be signed by secret ca: it holds no authority" in ground.said("s4")
+        assert ground.secret("s4").status.version == 1
+        await asyncio.sleep(5.1 * HOUR)
+        assert ground.secret().status.version == 2
+
+
 # Clocks
 
 

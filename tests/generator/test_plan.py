@@ -131,8 +131,8 @@ EVENTS = st.one_of(
 )
 
 
-@settings(max_examples=60, deadline=None)
-@given(events=st.lists(EVENTS, max_size=8))
+@settings(max_examples=20, deadline=None)
+@given(events=st.lists(EVENTS, max_size=6))
 def test_whatever_happens_all_is_there_and_only_what_had_a_reason_is_new(
     events: list[tuple[str, object, object]],
 ) -> None:
