@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import datetime
 
@@ -48,7 +48,8 @@ from controllers.reconcile.recorder import Recorder
 from controllers.reconcile.wake import Wake
 
 BATCH = 100  # values
-_LOOK = 60.0  # seconds between what is kept of how far the store has come
+_LOOK = 20.0  # seconds between looks at how far the store has come
+_SURELY = 30.0  # seconds; a write takes 5 at most, and a manager that is behind is so for less
 _WAIT = 0.5  # seconds between looks at the other managers
 _SHOWN = 3
 
@@ -97,6 +98,7 @@ class EncryptionController:
         self._wake = Wake()
         self._counts: Counter[str] | None = None  # values, by the id of their key; "": plain
         self._pass: _Pass | None = None
+        self._past: deque[tuple[float, int]] = deque()  # when the store was where
 
     # What it says
 
@@ -204,7 +206,7 @@ class EncryptionController:
                 )
             if not ring.settled:
                 await self._reencrypt()
-            self._anchor.see(revision=self._cache.revision)
+            self._remember()
         except (StoreError, VaultError) as error:
             _log.warning("re-encryption waits", error=str(error))
             self._wake.ring_after(_WAIT)
@@ -212,6 +214,17 @@ class EncryptionController:
             _log.error("what was seen of the store can't be kept", error=str(error))
         if self._keyring.ring.kek:
             self._wake.ring_after(_WAIT)
+
+    def _remember(self) -> None:
+        """Keep how far the store has come: as it was a while ago, when all that write were past it
+        surely, and nothing that was sealed before is still on its way. Raises OSError."""
+        now = asyncio.get_running_loop().time()
+        self._past.append((now, self._cache.revision))
+        while len(self._past) > 1 and self._past[1][0] <= now - _SURELY:
+            self._past.popleft()
+        at, revision = self._past[0]
+        if at <= now - _SURELY:
+            self._anchor.see(revision=revision)
 
     def _mine(self) -> bool:
         return self._chosen() == self._manager
@@ -266,16 +279,11 @@ class EncryptionController:
                 await asyncio.sleep(loop.time() - begun)
 
     async def _seal(self, items: list[KeyValue]) -> None:
-        envelope = self._keyring.envelope
         plain: list[Write] = []
         leased: list[Write] = []
         for item in items:
-            if (value := self._store.opened(item)) is None:
-                continue
-            sealed = envelope.seal(item.key, value, item.revision)
-            (leased if item.lease else plain).append(
-                Write(item.key, sealed, item.revision, item.lease)
-            )
+            if (write := self._store.anew(item)) is not None:
+                (leased if item.lease else plain).append(write)
         done = await self._inner.write(plain)
         for write in leased:  # one by one: a lease that ends fails all that is with it
             with contextlib.suppress(LeaseGone):

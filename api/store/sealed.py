@@ -11,9 +11,10 @@ The model:
   a value for a new key, put over one that is there, does not fit, and neither does one for a key
   that was there, put where it was made anew (`get`, `list`, `watch` see it); and of a key whose
   history is known, because it was listed before it was watched, nothing fits but what was written
-  over its last revision. So an older value put back shows at once while a manager runs. One put
-  back while none runs, over the same key, does not: nothing in the store could tell. That the
-  whole store was set back is told by what managers remember: `api.vault.anchor`.
+  over its last revision. So an older value put back shows at once while a manager runs.
+- A value says, too, how far its writer had seen the store come. `floor` is a revision that this
+  manager had seen in its last run (`api.vault.anchor`), when all that write were past it: so what
+  came after it, and was sealed by somebody who had not seen as much, was put back while none ran.
 - The record of the ring itself passes as it is: it is sealed in its own way.
 """
 
@@ -50,13 +51,18 @@ Refresh = Callable[[], Awaitable[None]]
 
 
 class SealedStore:
-    """See `api.store.contract.Store`. `refresh` looks whether the ring has more keys by now."""
+    """See `api.store.contract.Store`. `refresh` looks whether the ring has more keys by now;
+    `seen` is the store's revision now, and `floor` one of the last run: see the module."""
 
-    def __init__(self, inner: Store, envelope: Envelope, refresh: Refresh) -> None:
+    def __init__(
+        self, inner: Store, envelope: Envelope, refresh: Refresh, *, seen: int = 0, floor: int = 0
+    ) -> None:
         self.inner = inner
         self.unopened: dict[str, str] = {}  # by key: why
         self._envelope = envelope
         self._refresh = refresh
+        self._seen = seen
+        self._floor = floor
         self._listed: dict[int, dict[str, int]] = {}  # by revision: keys' revisions
         self._replayed: dict[str, int] = {}  # keys at a revision that did not fit
         self._gone: set[bytes] = set()  # ids of data keys that were dropped
@@ -81,6 +87,7 @@ class SealedStore:
     ) -> Page:
         page = await self.inner.list(prefix, after=after, limit=limit, revision=revision)
         items = []
+        self._seen = max(self._seen, page.revision)
         for key, sealed, at, created, lease in page.items:
             value = self._opened(key, sealed, at, created)
             if value is None:
@@ -96,16 +103,26 @@ class SealedStore:
     # Writing
 
     async def commit(self, writes: Sequence[Write]) -> int:
-        return await self.inner.commit(self._sealed(writes))
+        revision = await self.inner.commit(self._sealed(writes))
+        self._seen = max(self._seen, revision)
+        return revision
 
     async def write(self, writes: Sequence[Write]) -> builtins.list[int | Conflict]:
-        return await self.inner.write(self._sealed(writes))
+        outcomes = await self.inner.write(self._sealed(writes))
+        for outcome in reversed(outcomes):
+            if isinstance(outcome, int):
+                self._seen = max(self._seen, outcome)
+                break
+        return outcomes
 
     def _sealed(self, writes: Sequence[Write]) -> builtins.list[Write]:
-        seal = self._envelope.seal
+        seal, seen = self._envelope.seal, self._seen
         return [
             Write(
-                key, None if value is None else seal(key, pack(key, value), expect), expect, lease
+                key,
+                None if value is None else seal(key, pack(key, value), expect, seen),
+                expect,
+                lease,
             )
             for key, value, expect, lease in writes
         ]
@@ -118,6 +135,8 @@ class SealedStore:
         last = self._listed.pop(after, {})
         async with aclosing(self.inner.watch(prefix, after=after)) as batches:
             async for batch in batches:
+                if batch:
+                    self._seen = max(self._seen, batch[-1].revision)
                 yield [await self._change(change, last) for change in batch]
 
     async def _change(self, change: Change, last: dict[str, int]) -> Change:
@@ -150,6 +169,15 @@ class SealedStore:
     async def close(self) -> None:
         await self.inner.close()
 
+    def anew(self, item: KeyValue) -> Write | None:
+        """The write that seals a value, as the inner store has it, with the key that seals now;
+        None for one that can't be used."""
+        if (value := self.opened(item)) is None:
+            return None
+        packed = pack(item.key, value)
+        sealed = self._envelope.seal(item.key, packed, item.revision, self._seen)
+        return Write(item.key, sealed, item.revision, item.lease)
+
     async def discard(self, key: str) -> bool:
         """Delete what is stored at `key`, if it can't be used. Whether it was."""
         found = await self.inner.get(key)
@@ -174,12 +202,14 @@ class SealedStore:
         if key == RING:
             return sealed
         try:
-            plain, replaces = self._envelope.open(key, sealed)
+            plain, replaces, seen = self._envelope.open(key, sealed)
         except UnknownKey as error:
             return self._ill(key, sealed, str(error)) if key_of(sealed) in self._gone else None
         except VaultError as error:
             return self._ill(key, sealed, str(error))
-        if not _fits(replaces, revision, created, before) or self._replayed.get(key) == revision:
+        late = 0 <= seen < self._floor < revision
+        fits = not late and _fits(replaces, revision, created, before)
+        if not fits or self._replayed.get(key) == revision:
             self._replayed[key] = revision
             return self._ill(
                 key, sealed, f"{key} has an older value, which was put back at revision {revision}"

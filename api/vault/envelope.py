@@ -1,15 +1,16 @@
 """What every value in the store is sealed in: AES-256-GCM, for one key of the store.
 
     sealed     = head | ciphertext and tag (16)
-    head       = "skp" 2 | data key's id (4) | salt (12) | nonce (12) | replaces (8)
+    head       = "skp" 2 | data key's id (4) | salt (12) | nonce (12) | replaces (8) | seen (8)
     cipher key = HKDF-SHA256(data key, salt, "skep value")
     nonce      = counter (6) | random (6)
     associated = head | the store key
 
 The store key is the associated data: a value that was moved, or taken from another kind, does not
 open. `replaces` is the revision of the key that the value was written over (the write's own
-compare; 0 where it had to be absent, -1 where it did not matter): a value put back later does not
-fit what is there. What that catches, and what not, is in `api.store.sealed`.
+compare; 0 where it had to be absent, -1 where it did not matter), `seen` the newest revision of the
+store that its writer knew: a value put back later does not fit what is there, and when. What that
+catches, and what not, is in `api.store.sealed`.
 
 Why no nonce is used twice under one cipher key: each process makes its own, from a random salt of
 96 bits, and counts under it; it takes another salt after `PER_SALT` values. Two processes would
@@ -22,6 +23,7 @@ much: what it is used on directly is one derivation a salt.
 from __future__ import annotations
 
 import os
+import struct
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -43,8 +45,11 @@ _NONCE = 12
 _AT_SALT = len(MAGIC) + ID_BYTES
 _AT_NONCE = _AT_SALT + _SALT
 _AT_REPLACES = _AT_NONCE + _NONCE
-HEAD = _AT_REPLACES + 8
+_AT_SEEN = _AT_REPLACES + 8
+HEAD = _AT_SEEN + 8
 OVERHEAD = HEAD + 16  # bytes that a sealed value is longer
+
+_REVISIONS = struct.Struct(">qq")
 
 _MOST_CIPHERS = 4096  # kept; one for each start of a manager since its data key was made
 
@@ -56,6 +61,7 @@ class UnknownKey(VaultError):
 class Opened(NamedTuple):
     plain: bytes
     replaces: int
+    seen: int  # -1: not known
 
 
 def key_of(value: bytes) -> bytes:
@@ -91,20 +97,20 @@ class Envelope:
         """The id of the key that seals."""
         return self._sealing
 
-    def seal(self, place: str, plain: bytes, replaces: int = -1) -> bytes:
+    def seal(self, place: str, plain: bytes, replaces: int = -1, seen: int = 0) -> bytes:
         cipher = self._cipher
         if cipher is None or self._count >= self._per_salt:
             cipher = self._salt()
         nonce = self._count.to_bytes(_COUNT) + os.urandom(_NONCE - _COUNT)
         self._count += 1
-        head = self._prefix + nonce + replaces.to_bytes(8, signed=True)
+        head = self._prefix + nonce + _REVISIONS.pack(replaces, seen)
         return head + cipher.encrypt(nonce, plain, head + place.encode())
 
     def open(self, place: str, sealed: bytes) -> Opened:
         """Raises VaultError; UnknownKey where another look at the ring may help."""
         if not sealed.startswith(MAGIC):
             if self._plain:
-                return Opened(sealed, -1)
+                return Opened(sealed, -1, -1)
             raise VaultError(
                 f"{place} is not sealed: it was not written by a manager of this cluster"
             )
@@ -118,7 +124,7 @@ class Envelope:
             raise VaultError(
                 f"{place} does not open: it was changed, cut short, or copied from elsewhere"
             ) from None
-        return Opened(plain, int.from_bytes(head[_AT_REPLACES:], signed=True))
+        return Opened(plain, *_REVISIONS.unpack(head[_AT_REPLACES:]))
 
     def _derived(self, place: str, head: bytes) -> AESGCM:
         id = head[len(MAGIC) : _AT_SALT]

@@ -71,7 +71,13 @@ async def open_sealed(
             await keyring.open()
             if local is not None and keyring.local is None:
                 log.warning("the KMS has the key now: remove the file", file=str(local.path))
-            sealed = SealedStore(store, keyring.envelope, keyring.refresh)
+            sealed = SealedStore(
+                store,
+                keyring.envelope,
+                keyring.refresh,
+                seen=await store.revision(),
+                floor=anchor.seen.revision,
+            )
             return Opened(sealed, keyring, anchor, local.vault if local else None)
         except (Unavailable, ProviderAway) as error:
             log.warning("the data keys can't be read yet", error=str(error))

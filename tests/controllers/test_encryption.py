@@ -54,7 +54,13 @@ class World:
         anchor = Anchor.load(self.home / FILE)
         keyring = self.keyring = Keyring(self.store, [keys], anchor)
         await keyring.open()
-        sealed = self.sealed = SealedStore(self.store, keyring.envelope, keyring.refresh)
+        sealed = self.sealed = SealedStore(
+            self.store,
+            keyring.envelope,
+            keyring.refresh,
+            seen=await self.store.revision(),
+            floor=anchor.seen.revision,
+        )
         trust, cache = Trust(sealed, keys.vault), Cache(sealed)
         await trust.open()
         recorder = Recorder(cache, sealed, clock)
@@ -190,6 +196,25 @@ async def test_a_value_that_was_put_back_is_not_made_good(world: World) -> None:
         await until(lambda: world.keyring.ring.settled)
         with pytest.raises(Unreadable):
             await world.sealed.get(key)
+
+
+async def test_a_value_put_back_while_no_manager_runs_is_refused_by_the_next(world: World) -> None:
+    key, other = f"{PAYLOADS}one", f"{PAYLOADS}other"
+    async with world.manager():
+        at = await world.sealed.commit([Write(key, b"1"), Write(other, b"x")])
+        old = await world.store.get(key)
+        await world.sealed.commit([Write(key, b"2", at)])
+        await asyncio.sleep(120)  # what is kept of the store's way lags behind a little
+        await world.sealed.commit([Write(other, b"y", at)])
+    assert old is not None
+    await world.store.commit([Write(key, old.value)])
+    async with world.manager():
+        with pytest.raises(Unreadable, match="put back"):
+            await world.sealed.get(key)
+        found = await world.sealed.get(other)
+        assert found is not None and found.value == b"y"
+        await asyncio.sleep(120)
+        assert list(world.sealed.unopened) == [key]
 
 
 async def test_a_manager_that_is_behind_is_waited_for(world: World) -> None:

@@ -28,7 +28,7 @@ class Ring:
         self.keys = {b"key1": bytes(32)}
         self.looks = 0
 
-    def store(self) -> SealedStore:
+    def store(self, *, seen: int = 0, floor: int = 0) -> SealedStore:
         envelope = Envelope()
         known = list(self.keys)
         envelope.use(dict(self.keys), known[-1])
@@ -37,7 +37,7 @@ class Ring:
             self.looks += 1
             envelope.use(dict(self.keys), list(self.keys)[-1])
 
-        return SealedStore(self.inner, envelope, refresh)
+        return SealedStore(self.inner, envelope, refresh, seen=seen, floor=floor)
 
 
 @pytest.fixture(params=PLAIN)
@@ -157,6 +157,24 @@ async def test_a_value_put_back_while_somebody_watches_is_seen(inner: Store, rin
     await watch.aclose()
 
 
+async def test_a_value_put_back_while_nobody_runs_is_seen_by_who_had_seen_more(
+    inner: Store, ring: Ring
+) -> None:
+    store = ring.store()
+    first = await store.commit([Write(A, b"1"), Write(B, b"never changed")])
+    old = await stored(inner, A)
+    await store.commit([Write(A, b"2", first)])
+    floor = await store.commit([Write(A, b"3")])
+    await store.commit([Write(A + "later", b"after the floor was kept")])
+    await inner.commit([Write(A, old)])
+    again = ring.store(seen=await inner.revision(), floor=floor)
+    await refused(again, A, "put back")
+    assert await stored(again, B) == b"never changed"
+    assert await stored(again, A + "later") == b"after the floor was kept"
+    await again.commit([Write(B, b"changed")])
+    assert await stored(again, B) == b"changed"
+
+
 async def test_a_bad_value_in_a_watch_stops_nothing(inner: Store, ring: Ring) -> None:
     store = ring.store()
     at = await store.commit([Write(A, b"a"), Write(B, b"b")])
@@ -195,13 +213,13 @@ def envelope(**keys: bytes) -> Envelope:
     return made
 
 
-@given(st.text(), st.binary(), st.integers(-1, 2**63 - 1))
+@given(st.text(), st.binary(), st.integers(-1, 2**63 - 1), st.integers(0, 2**63 - 1))
 @settings(max_examples=50)
 def test_what_is_sealed_opens_with_what_it_was_written_over(
-    place: str, plain: bytes, replaces: int
+    place: str, plain: bytes, replaces: int, seen: int
 ) -> None:
     one = envelope()
-    assert one.open(place, one.seal(place, plain, replaces)) == (plain, replaces)
+    assert one.open(place, one.seal(place, plain, replaces, seen)) == (plain, replaces, seen)
 
 
 def test_no_nonce_comes_twice_under_one_cipher_key() -> None:
