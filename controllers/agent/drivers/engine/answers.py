@@ -116,13 +116,13 @@ def _ports(ports: Mapping[str, Any]) -> list[PublishedPort]:
     """Published ports, once each, though the Engine lists IPv4 and IPv6 apart. Where it chose the
     ports it chose another one for each, and who is told both can't know which is which: IPv4's."""
     found = {
-        (int(target.partition("/")[0]), int(binding["HostPort"]), target.partition("/")[2])
+        (int(target.partition("/")[0]), target.partition("/")[2], int(binding["HostPort"]))
         for target, bindings in ports.items()
         for binding in _of_one_family(bindings or ())
     }
     return [
         PublishedPort(target=target, published=published, protocol=protocol)
-        for target, published, protocol in sorted(found)
+        for target, protocol, published in sorted(found)
     ]
 
 
