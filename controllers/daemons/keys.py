@@ -79,7 +79,10 @@ async def open_sealed(
                 floor=anchor.seen.revision,
             )
             return Opened(sealed, keyring, anchor, local.vault if local else None)
-        except (Unavailable, ProviderAway) as error:
+        except Unavailable as error:
+            log.warning("the store does not answer yet", error=str(error))
+            await pause(stop)
+        except ProviderAway as error:
             log.warning("the data keys can't be read yet", error=str(error))
             await pause(stop)
         except VaultError as error:

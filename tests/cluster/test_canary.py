@@ -73,7 +73,7 @@ def used(cluster: Cluster, canary: Canary) -> Iterator[list[str]]:
     until(lambda: versions(cluster, "canary")[-1:] == [3], "there is another version")
     ctl("secret", "rollback", "canary")
     until(lambda: versions(cluster, "canary")[-1:] == [4], "it is as it was")
-    cluster.until_running("reader", 2)
+    until(lambda: held(cluster, "reader") == [4, 4], "all tasks are of that version")
     ctl("secret", "history", "canary")
     # Mistakes: a wrong type, an unknown field, the payload where no payload belongs.
     broken = f"""
@@ -111,6 +111,14 @@ stringData: {{password: {canary.text}-2}}
 def versions(cluster: Cluster, name: str) -> list[int]:
     found = cluster.find("secret", name) or {}
     return [each["version"] for each in found.get("status", {}).get("versions", [])]
+
+
+def held(cluster: Cluster, service: str) -> list[int]:
+    """The version that each running task has, once no container of another task is left."""
+    tasks = cluster.tasks(service, "Running")
+    if len(cluster.running_of(service)) != len(tasks):
+        return []
+    return [task["status"].get("secrets", {}).get("canary", 0) for task in tasks]
 
 
 def test_the_mounted_files_hold_it_read_only_and_in_memory(
