@@ -19,6 +19,7 @@ from controllers.fetcher.contract import MOST_BYTES, FetchError, Wanted
 from controllers.fetcher.definitions import Program
 from controllers.fetcher.values import from_json
 
+_END_SECONDS = 5.0
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -95,4 +96,10 @@ async def _end(process: asyncio.subprocess.Process) -> None:
     """Nothing of it is left, children included."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    await process.wait()
+    # asyncio says that it ended when its pipe did, and a full pipe does not end unread. One that a
+    # child in another session holds open never does.
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_END_SECONDS):
+            while process.stdout is not None and await process.stdout.read(1 << 16):
+                pass
+            await process.wait()
