@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from controllers.fetcher.definitions import parse
-from tests.cluster.harness import BIN, Cluster
+from tests.cluster.harness import Cluster
 from tests.docs.markdown import ROOT, Block, blocks
 from tests.docs.test_readme import saved_as, steps
+from tests.docs.typed import typed
 
 PAGE = ROOT / "docs" / "secrets-generated.md"
 LOCAL = {  # what is not on this machine
@@ -32,19 +32,7 @@ def test_the_page_does_what_it_says(block: Block, cluster: Cluster, desk: Path) 
     if block.language == "yaml":
         (desk / saved_as(block)).write_text(block.text)
         return
-    environment = cluster.environment()
-    done = subprocess.run(
-        ["bash", "-euxo", "pipefail", "-c", block.text],
-        env=environment | {"PATH": f"{BIN}:{environment['PATH']}"},
-        cwd=desk,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=200,
-    )
-    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
-    assert "Traceback" not in done.stderr
+    typed(block, cluster, desk)
 
 
 def test_the_providers_of_the_page_are_valid() -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.cluster.harness import BIN, Cluster, until
+from tests.cluster.harness import Cluster, until
 from tests.docs.markdown import ROOT, Block, blocks
+from tests.docs.typed import typed
 
 pytestmark = [pytest.mark.cluster, pytest.mark.engine, pytest.mark.etcd]
 
@@ -46,19 +46,7 @@ def test_the_readme_does_what_it_says(block: Block, cluster: Cluster, desk: Path
     if block.language == "yaml":
         (desk / saved_as(block)).write_text(block.text)
         return
-    environment = cluster.environment()
-    done = subprocess.run(
-        ["bash", "-euxo", "pipefail", "-c", block.text],
-        env=environment | {"PATH": f"{BIN}:{environment['PATH']}"},
-        cwd=desk,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=200,
-    )
-    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
-    assert "Traceback" not in done.stderr
+    typed(block, cluster, desk)
 
 
 def test_the_readme_leaves_nothing_behind(cluster: Cluster) -> None:

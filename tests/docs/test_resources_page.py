@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
 
 import pytest
 import yaml
 
-from tests.cluster.harness import BIN, IMAGE, Cluster
+from tests.cluster.harness import IMAGE, Cluster
 from tests.cluster.test_template import Inside
 from tests.docs.markdown import ROOT, Block, blocks
+from tests.docs.typed import typed
 
 pytestmark = [pytest.mark.cluster, pytest.mark.engine, pytest.mark.etcd]
 
@@ -50,15 +50,4 @@ def test_the_service_gets_its_device(cluster: Cluster) -> None:
 
 @pytest.mark.parametrize("block", STEPS, ids=str)
 def test_the_page_does_what_it_says(block: Block, cluster: Cluster) -> None:
-    environment = cluster.environment()
-    done = subprocess.run(
-        ["bash", "-euxo", "pipefail", "-c", block.text],
-        env=environment | {"PATH": f"{BIN}:{environment['PATH']}"},
-        cwd=ROOT,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
-    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    typed(block, cluster, ROOT, timeout=60)

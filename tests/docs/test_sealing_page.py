@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.harness import BIN, Cluster
+from tests.cluster.harness import Cluster
 from tests.docs.markdown import ROOT, Block
 from tests.docs.test_readme import saved_as, steps
+from tests.docs.typed import typed
 
 pytestmark = [
     pytest.mark.cluster,
@@ -38,20 +39,12 @@ def test_the_page_does_what_it_says(block: Block, cluster: Cluster, desk: Path) 
     if block.language == "yaml":
         (desk / saved_as(block)).write_text(block.text)
         return
-    environment = cluster.environment() | WHO
-    environment |= {"GIT_CONFIG_GLOBAL": os.devnull, "XDG_CACHE_HOME": str(desk.parent / "cache")}
-    done = subprocess.run(
-        ["bash", "-euxo", "pipefail", "-c", block.text],
-        env=environment | {"PATH": f"{BIN}:{environment['PATH']}"},
-        cwd=desk,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
-    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
-    assert "staple" not in done.stdout
+    environment = WHO | {
+        "GIT_CONFIG_GLOBAL": os.devnull,
+        "XDG_CACHE_HOME": str(desk.parent / "cache"),
+    }
+    printed = typed(block, cluster, desk, environment=environment, timeout=60)
+    assert "staple" not in printed
 
 
 def test_nothing_of_it_is_in_the_repository(cluster: Cluster, desk: Path) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
-
 import pytest
 
-from tests.cluster.harness import BIN, Cluster
+from tests.cluster.harness import Cluster
 from tests.docs.markdown import ROOT, Block, blocks
+from tests.docs.typed import typed
 
 pytestmark = [pytest.mark.cluster, pytest.mark.engine, pytest.mark.etcd]
 
@@ -20,15 +19,4 @@ STEPS = [
 
 @pytest.mark.parametrize("block", STEPS, ids=str)
 def test_the_page_does_what_it_says(block: Block, cluster: Cluster) -> None:
-    environment = cluster.environment()
-    done = subprocess.run(
-        ["bash", "-euxo", "pipefail", "-c", block.text],
-        env=environment | {"PATH": f"{BIN}:{environment['PATH']}"},
-        cwd=ROOT,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=200,
-    )
-    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    typed(block, cluster, ROOT)
