@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from api.ctl.errors import CtlError, NotFound, TimedOut
+from api.ctl.newest import Newest, newest, unseen
 from api.ctl.output import Output
 from api.ctl.resources import Target
 from api.ctl.tasks import reasons
@@ -85,6 +86,7 @@ class Watched:
         self.namespace = namespace if target.kind.namespaced else ""
         self.wanted = wanted
         self.obj: Document | None = None
+        self.newest: Newest = {}
         self.met = False
 
     @property
@@ -93,7 +95,11 @@ class Watched:
 
     @property
     def why_not(self) -> str:
-        return self.wanted.why_not(self.obj)
+        return self._unseen or self.wanted.why_not(self.obj)
+
+    @property
+    def _unseen(self) -> str:
+        return "" if self.obj is None else unseen(self.obj, self.newest)
 
     def look(self, obj: Document | None, teller: Teller | None) -> None:
         """It is this now. Raises NotFound where it is not there and should be, and CtlError
@@ -106,8 +112,9 @@ class Watched:
 
     def change(self, obj: Document | None, teller: Teller | None) -> None:
         self.obj = obj
-        self.met = self.wanted.met(obj)
-        why = "" if self.met else self.wanted.hopeless(obj)
+        early = bool(self._unseen)
+        self.met = not early and self.wanted.met(obj)
+        why = "" if early or self.met else self.wanted.hopeless(obj)
         if why:
             name = self.target.name
             hint = f"ctl rollout status {name} says how far it is"
@@ -142,8 +149,16 @@ class Group:
         )
         self._version = listing.resource_version
         there = {obj["metadata"]["name"]: obj for obj in listing.items}
+        versions = await self._newest([obj for name, obj in there.items() if name in self._watched])
         for name, each in self._watched.items():
+            each.newest = versions
             each.look(there.get(name), self._teller)
+
+    async def _newest(self, there: Sequence[Document]) -> Newest:
+        counts = any(each.wanted.of_newest for each in self._watched.values())
+        if self._kind is not SERVICE or not counts:
+            return {}
+        return await newest(self._client, self._namespace, there)
 
     async def follow(self) -> None:
         """After `look`: until all are as wanted."""

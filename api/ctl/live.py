@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
 from api.ctl.errors import CtlError, NotFound, TimedOut
+from api.ctl.newest import newest
 from api.ctl.output import Output
 from api.ctl.progress import HEADERS, View, fitting
 from api.ctl.table import Table
@@ -158,6 +159,7 @@ class Follower:
             raise NotFound(f"service {self._namespace}/{name} does not exist")
         tasks = await self._client.list(TASK, self._namespace, field_selector=fields[TASK])
         view = self.views[name] = View(services.items[0])
+        view.newest = await newest(self._client, self._namespace, services.items)
         view.tasks = {task["metadata"]["name"]: task for task in tasks.items}
         await self._number(view)
         return [

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from api.ctl.newest import Newest, unseen
 from api.ctl.table import clean
 from api.ctl.wanted import IN_EFFECT, progress
 from api.types import columns
@@ -86,6 +87,7 @@ class View:
     service: Document
     tasks: dict[str, Document] = field(default_factory=dict)  # by name
     revisions: dict[str, Document] = field(default_factory=dict)  # by name
+    newest: Newest = field(default_factory=dict)  # of its secrets, when looking began
     _sought: set[str] = field(default_factory=set)  # names of revisions that were looked for
 
     @property
@@ -94,15 +96,19 @@ class View:
 
     @property
     def met(self) -> bool:
-        return IN_EFFECT.met(self.service)
+        return not self._unseen and IN_EFFECT.met(self.service)
 
     @property
     def hopeless(self) -> str:
-        return IN_EFFECT.hopeless(self.service)
+        return "" if self._unseen else IN_EFFECT.hopeless(self.service)
 
     @property
     def progress(self) -> str:
-        return progress(self.service)
+        return self._unseen or progress(self.service)
+
+    @property
+    def _unseen(self) -> str:
+        return unseen(self.service, self.newest)
 
     def take_revisions(self, kept: Sequence[Document]) -> None:
         """All that there are now; those that are named and not among them are gone."""

@@ -18,6 +18,7 @@ from api.ctl import patches
 from api.ctl.errors import Conflict, CtlError, Usage
 from api.ctl.follow import wait_until
 from api.ctl.formats import to_yaml
+from api.ctl.newest import newest
 from api.ctl.progress import WORDS, View, summary
 from api.ctl.resources import Target
 from api.ctl.restart import parse
@@ -103,6 +104,7 @@ def status(
     async def show(client: Calls) -> None:
         for number, name in enumerate(names):
             view = View(await client.get(SERVICE, namespace, name))
+            view.newest = await newest(client, namespace, [view.service])
             view.take_revisions(await _revisions(client, namespace, name))
             if format is None:
                 now = datetime.now(UTC)

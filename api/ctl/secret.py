@@ -19,6 +19,7 @@ from api.ctl.payload import encoded, read, require_key
 from api.ctl.session import Session, verb
 from api.ctl.suggestions import names_of
 from api.ctl.table import Table
+from api.ctl.waiting import WaitOptions, wait_options
 from api.types.columns import age, field, size
 from api.types.kinds import SECRET
 from api.types.secret import ROTATE
@@ -42,16 +43,20 @@ def command() -> None:
 @_name
 @click.argument("keys", nargs=-1, required=True, metavar="KEY[=SOURCE]...")
 @click.option("--create", is_flag=True, help="Make the secret where it does not exist.")
-def set_(session: Session, name: str, keys: tuple[str, ...], create: bool) -> None:
+@wait_options
+def set_(
+    session: Session, name: str, keys: tuple[str, ...], create: bool, wait: WaitOptions
+) -> None:
     """Give keys of a secret new values: one new version. Its other keys stay.
 
     A value comes from the terminal, which asks for it twice, or from its SOURCE: @FILE, or - for
-    stdin, byte for byte.
+    stdin, byte for byte. With --wait it is over when all services that use the secret have that
+    version.
 
     \b
     ctl secret set db password
     openssl rand -hex 32 | tr -d '\\n' | ctl secret set db password=-
-    ctl secret set web tls.crt=@web.crt tls.key=@web.key
+    ctl secret set web tls.crt=@web.crt tls.key=@web.key --wait
     """
     data = _values(session, keys)
     namespace = session.namespace
@@ -61,11 +66,13 @@ def set_(session: Session, name: str, keys: tuple[str, ...], create: bool) -> No
         if before is None:
             metadata = {"name": name, "namespace": namespace}
             document = {"apiVersion": "skep.dev/v1", "kind": "Secret", "metadata": metadata}
-            await client.create({**document, "data": encoded(data)})
-            session.output.data(f"secret/{name} created, at version 1")
-            return
-        after = await client.patch(SECRET, namespace, name, {"data": encoded(data)})
-        _say(session, before, after)
+            after = await client.create({**document, "data": encoded(data)})
+            version = field(after, "status", "version")
+            session.output.data(f"secret/{name} created, at version {version}")
+        else:
+            after = await client.patch(SECRET, namespace, name, {"data": encoded(data)})
+            _say(session, before, after)
+        await _wait(session, client, after, wait)
 
     session.run(work)
 
@@ -106,18 +113,19 @@ def history(session: Session, name: str) -> None:
     "--to-version", type=click.IntRange(min=1), metavar="NUMBER",
     help="This one, of those that `ctl secret history` lists; else the one before.",
 )  # fmt: skip
-def rollback(session: Session, name: str, to_version: int | None) -> None:
+@wait_options
+def rollback(session: Session, name: str, to_version: int | None, wait: WaitOptions) -> None:
     """Give a secret the values that it had before: a new version with the bytes of an old one.
 
     It reaches tasks as any new version does: as the services' onChange says.
 
     \b
     ctl secret rollback db
-    ctl secret rollback db --to-version 3
+    ctl secret rollback db --to-version 3 --wait
     """
     namespace = session.namespace
 
-    async def work(client: BlockingClient) -> None:
+    async def work(client: Client) -> None:
         before = await client.get(SECRET, namespace, name)
         after = await client.roll_back_secret(namespace, name, to_version or 0)
         _say(session, before, after)
@@ -125,21 +133,23 @@ def rollback(session: Session, name: str, to_version: int | None) -> None:
             "a manifest that it was applied from may still say otherwise: change it too, or the"
             " next `ctl apply` brings that back"
         )
+        await _wait(session, client, after, wait)
 
-    session.ask(work)
+    session.run(work)
 
 
 @verb("rotate")
 @_name
 @click.argument("keys", nargs=-1, metavar="[KEY[=SOURCE]]...")
-def rotate(session: Session, name: str, keys: tuple[str, ...]) -> None:
+@wait_options
+def rotate(session: Session, name: str, keys: tuple[str, ...], wait: WaitOptions) -> None:
     """Replace a secret's values: generated ones by new ones, given ones by what you give.
 
     For a secret that the cluster generates or fetches, no key is named. For others it asks for each
     key that is named (of a secret with one key: for that), as `ctl secret set` does.
 
     \b
-    ctl secret rotate session-key
+    ctl secret rotate session-key --wait
     ctl secret rotate db password
     """
     namespace = session.namespace
@@ -148,7 +158,12 @@ def rotate(session: Session, name: str, keys: tuple[str, ...]) -> None:
         if keys:
             way = "generates" if live.get("generate") else "fetches"
             raise Usage(f"the cluster {way} secret {name}", "leave out its keys")
-        session.ask(lambda client: _ask_to_rotate(session, client, live))
+        if wait.wait and live.get("source"):
+            raise Usage(
+                f"whether secret {name} changes is for its provider to say: --wait might never end",
+                f"leave it out; `ctl get secret {name} -w` shows a new version when there is one",
+            )
+        session.run(lambda client: _ask_to_rotate(session, client, live, wait))
         return
     kept = sorted(field(live, "status", "sizes") or {})
     wanted = keys or (kept if len(kept) == 1 else ())
@@ -161,6 +176,7 @@ def rotate(session: Session, name: str, keys: tuple[str, ...]) -> None:
     async def work(client: Client) -> None:
         after = await client.patch(SECRET, namespace, name, {"data": encoded(data)})
         _say(session, live, after)
+        await _wait(session, client, after, wait)
 
     session.run(work)
 
@@ -273,13 +289,30 @@ async def _found(client: Client, namespace: str, name: str, *, create: bool) -> 
         return None
 
 
-async def _ask_to_rotate(session: Session, client: BlockingClient, secret: Document) -> None:
-    metadata = secret["metadata"]
-    version = str(field(secret, "status", "version") or 0)
-    change = {"metadata": {"annotations": {ROTATE: version}}}
-    await client.patch(SECRET, metadata["namespace"], metadata["name"], change)
+async def _ask_to_rotate(
+    session: Session, client: Client, secret: Document, wait: WaitOptions
+) -> None:
+    namespace, name = secret["metadata"]["namespace"], secret["metadata"]["name"]
+    version = int(field(secret, "status", "version") or 0)
+    change = {"metadata": {"annotations": {ROTATE: str(version)}}}
+    await client.patch(SECRET, namespace, name, change)
     done = "is to get new values," if secret.get("generate") else "is to be fetched again,"
-    session.output.data(f"secret/{metadata['name']} {done} after version {version}")
+    session.output.data(f"secret/{name} {done} after version {version}")
+    if wait.wait:
+        from api.ctl.delivery import wait_renewed
+
+        await wait_renewed(session.output, client, namespace, name, version, wait.timeout)
+
+
+async def _wait(session: Session, client: Client, secret: Document, wait: WaitOptions) -> None:
+    """Where it was asked for: until all that use the secret have it as it is."""
+    if wait.wait:
+        from api.ctl.delivery import wait_delivered
+
+        metadata, version = secret["metadata"], int(field(secret, "status", "version") or 0)
+        await wait_delivered(
+            session.output, client, metadata["namespace"], metadata["name"], version, wait.timeout
+        )
 
 
 def _values(session: Session, words: Sequence[str]) -> dict[str, bytes]:

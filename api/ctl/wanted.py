@@ -34,6 +34,8 @@ class Wanted:
     hopeless: Callable[[Document | None], str] = lambda obj: ""
     # For these, that the object does not exist is not an error but the point.
     absence: bool = False
+    # Of services: only what is said of the secrets that there were when waiting began counts.
+    of_newest: bool = False
 
 
 def parse(text: str) -> Wanted:
@@ -85,7 +87,7 @@ def _condition(text: str) -> Wanted:
             )
         return f"{kind} is {item.get('status')}: {item.get('message') or item.get('reason')}"
 
-    return Wanted(f"condition {kind}={status}", met, why_not)
+    return Wanted(f"condition {kind}={status}", met, why_not, of_newest=True)
 
 
 def _jsonpath(text: str) -> Wanted:
@@ -207,4 +209,4 @@ def progress(obj: Document | None) -> str:
     return f"{words}, {_MOVING[state]}" if state in _MOVING else words
 
 
-IN_EFFECT = Wanted("in effect", up_to_date, progress, halted)
+IN_EFFECT = Wanted("in effect", up_to_date, progress, halted, of_newest=True)

@@ -112,6 +112,8 @@ class UpdateStatus(Struct, kw_only=True):
 
 class ServiceStatus(Struct, kw_only=True):
     observed_generation: int = 0
+    # The newest versions, by then, of the secrets that its revisions name versions of.
+    observed_secrets: dict[str, int] = {}
     revision: str = ""  # the name of the current revision
     replicas: int = 0  # desired tasks: for a global service, one a suitable node
     running: int = 0  # tasks in state Running, of any revision

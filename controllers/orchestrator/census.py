@@ -9,6 +9,7 @@ Progressing   True while something is under way, False with reason Complete when
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 
 import msgspec
@@ -16,6 +17,7 @@ import msgspec
 from api.types.meta import Condition, set_condition
 from api.types.service import Service, ServiceStatus, UpdateState
 from api.types.task import Task, TaskState
+from controllers.orchestrator.decision import World
 from controllers.orchestrator.restart import Verdict
 from controllers.orchestrator.update import HALTED, Course
 
@@ -97,30 +99,37 @@ def _trouble(task: Task) -> tuple[int, str]:
 
 def turned_status(service: Service, course: Course) -> ServiceStatus:
     """Of a service whose update took a turn, before anything is done about it. What is said of
-    the tasks is of the generation before, and stays so until they are looked at."""
+    the tasks is of the generation and the secrets before, and stays so until they are looked at."""
     return msgspec.structs.replace(service.status, revision=course.target, update=course.update)
 
 
-def status_of(service: Service, course: Course, census: Census, now: datetime) -> ServiceStatus:
+def status_of(service: Service, course: Course, census: Census, world: World) -> ServiceStatus:
     return ServiceStatus(
         observed_generation=service.metadata.generation,
+        observed_secrets=dict(world.newest),
         revision=course.target,
         replicas=census.replicas,
         running=census.running,
         updated=census.updated,
         update=course.update,
         conditions=conditions_of(
-            service.status.conditions, _available(census), _progressing(census, course), now=now
+            service.status.conditions,
+            _available(census),
+            _progressing(census, course),
+            now=world.now,
         ),
     )
 
 
-def refused_status(service: Service, reason: str, message: str, now: datetime) -> ServiceStatus:
+def refused_status(
+    service: Service, newest: Mapping[str, int], reason: str, message: str, now: datetime
+) -> ServiceStatus:
     """The status of a service that can't be reconciled as it is written."""
     condition = Condition(type=PROGRESSING, status="False", reason=reason, message=message)
     return msgspec.structs.replace(
         service.status,
         observed_generation=service.metadata.generation,
+        observed_secrets=dict(newest),
         conditions=conditions_of(service.status.conditions, condition, now=now),
     )
 

@@ -47,7 +47,7 @@ def decide(
         return cascade(tasks, revisions)
     decision = Decision()
     if world.waits_for and not (tasks or revisions):
-        status = waiting_status(service)
+        status = waiting_status(service, world.newest)
         told = waiting_conditions(world.waits_for)
         status.conditions = conditions_of(service.status.conditions, *told, now=world.now)
         decision.status = status
@@ -86,7 +86,7 @@ def decide(
         decision.look_again(wait)
     _count(fleet, rollout)
     _finish(fleet, rollout, course, world)
-    decision.status = status_of(service, course, fleet.census, world.now)
+    decision.status = status_of(service, course, fleet.census, world)
     _note_changes(decision)
     if not decision.record:
         _drop_revisions(decision, _needed(course), tasks, revisions)

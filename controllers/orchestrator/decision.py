@@ -45,6 +45,7 @@ class World(msgspec.Struct, frozen=True):
     now: datetime
     waits_for: str = ""  # services that have to be there before it starts for the first time
     secrets: Mapping[str, int] = {}  # what its wanted revision says of secrets' versions
+    newest: Mapping[str, int] = {}  # the newest versions of secrets that its revisions name
     lost: frozenset[str] = frozenset()  # revisions that no task can be made of any more
 
 

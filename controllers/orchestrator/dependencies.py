@@ -7,7 +7,7 @@ to come back, and clients have to bear a lost connection anyhow.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
@@ -76,12 +76,13 @@ def _completed(other: Other) -> bool:
     return len(slots) >= _wanted(service)
 
 
-def waiting_status(service: Service) -> ServiceStatus:
+def waiting_status(service: Service, newest: Mapping[str, int]) -> ServiceStatus:
     """Of a service that waits for others, with its conditions yet to be put in."""
     replicas = service.spec.replicas if service.spec.mode == "replicated" else 0
     return msgspec.structs.replace(
         service.status,
         observed_generation=service.metadata.generation,
+        observed_secrets=dict(newest),
         replicas=replicas,
         running=0,
         updated=0,

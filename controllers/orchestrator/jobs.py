@@ -13,7 +13,7 @@ goes on: its newest run still comes to nodes that join, which changes its counts
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -59,7 +59,9 @@ def decide_job(
     book = _Book(service, job, works, world)
     stopping = _there(tasks, standings)
     found = book.keep(revision, stopping)
-    decision.status = _status(service, revision, book, sum(w.active for w in works.values()))
+    decision.status = _status(
+        service, revision, book, sum(w.active for w in works.values()), world.newest
+    )
     decision.status.conditions = conditions_of(
         service.status.conditions, *_conditions(service, book, works), now=world.now
     )
@@ -242,10 +244,13 @@ def _expire(decision: Decision, service: Service, book: _Book) -> None:
 # What its status says
 
 
-def _status(service: Service, revision: str, book: _Book, running: int) -> ServiceStatus:
+def _status(
+    service: Service, revision: str, book: _Book, running: int, seen: Mapping[str, int]
+) -> ServiceStatus:
     newest = book.runs[0] if book.runs else None
     return ServiceStatus(
         observed_generation=service.metadata.generation,
+        observed_secrets=dict(seen),
         revision=revision,
         replicas=newest.wanted if newest is not None else 0,
         running=running,

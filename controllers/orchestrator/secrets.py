@@ -60,6 +60,19 @@ def wanted(service: Service, revisions: Sequence[Revision], find: Find) -> Wante
     return Wanted(revision_name(service.metadata.name, template, secrets), secrets)
 
 
+def seen(service: Service, find: Find) -> dict[str, int]:
+    """The newest versions of the secrets that its revisions name versions of, for its status; of
+    one that is gone, what was seen of it last."""
+    found: dict[str, int] = {}
+    for name in sorted(pinned_secrets(service.spec.template)):
+        status = find(name)
+        before = service.status.observed_secrets.get(name, 0)
+        version = before if status is None else status.version
+        if version:
+            found[name] = version
+    return found
+
+
 def lost(revisions: Sequence[Revision], find: Find) -> frozenset[str]:
     """The revisions that name versions whose bytes are gone. A secret that is not there at all is
     waited for."""

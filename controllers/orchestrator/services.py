@@ -34,7 +34,7 @@ from controllers.orchestrator.census import refused_status
 from controllers.orchestrator.decide import cascade, decide
 from controllers.orchestrator.decision import Decision, Observed, World
 from controllers.orchestrator.dependencies import Other, waits_for
-from controllers.orchestrator.secrets import Wanted, lost, wanted
+from controllers.orchestrator.secrets import Find, Wanted, lost, seen, wanted
 from controllers.orchestrator.slots import made
 from controllers.placement.cluster import is_ready, offer
 from controllers.reconcile.barrier import settled
@@ -223,14 +223,16 @@ class ServiceController:
         revisions: list[Revision] = [i.obj for i in self._cache.by(REVISION, "service", key)]
         if item is None:
             return cascade(tasks, revisions)
-        target, lost = self._wanted(key, item, revisions)
+        find = self._finder(item.namespace)
+        target = self._wanted(key, item, revisions, find)
         world = World(
             nodes=self._nodes,
             observed=self._observed,
             now=self._clock(),
             waits_for="" if tasks or revisions else self._waits_for(key, item),
             secrets=target.secrets,
-            lost=lost,
+            newest=seen(item.obj, find),
+            lost=lost(revisions, find),
         )
         try:
             return decide(item.obj, target.name, tasks, revisions, world)
@@ -262,22 +264,22 @@ class ServiceController:
             for key in self._awaited.pop(f"{event.item.namespace}/{name}", ()):
                 self._controller.queue.add(key)
 
-    def _wanted(
-        self, key: str, item: Item, revisions: Sequence[Revision]
-    ) -> tuple[Wanted, frozenset[str]]:
-        """What its tasks are to be of, and the revisions that none can be of any more."""
-
-        def find(name: str) -> SecretStatus | None:
-            there = self._cache.get(SECRET, item.namespace, name)
-            return None if there is None else there.obj.status
-
+    def _wanted(self, key: str, item: Item, revisions: Sequence[Revision], find: Find) -> Wanted:
+        """What its tasks are to be of."""
         if pinned_secrets(item.obj.spec.template):
-            return wanted(item.obj, revisions, find), lost(revisions, find)
+            return wanted(item.obj, revisions, find)
         known = self._names.get(key)
         if known is None or known[0] != item.revision:
             known = (item.revision, wanted(item.obj, revisions, find))
             self._names[key] = known
-        return known[1], lost(revisions, find)
+        return known[1]
+
+    def _finder(self, namespace: str) -> Find:
+        def find(name: str) -> SecretStatus | None:
+            there = self._cache.get(SECRET, namespace, name)
+            return None if there is None else there.obj.status
+
+        return find
 
     async def _carry_out(self, key: str, item: Item | None, decision: Decision) -> None:
         """All of the decision's writes; returns when the cache has seen them."""
@@ -349,7 +351,8 @@ class ServiceController:
         item = self._cache.get(SERVICE, namespace, name)
         if item is None:
             return
-        status = refused_status(item.obj, why.reason, why.message, self._clock())
+        newest = seen(item.obj, self._finder(namespace))
+        status = refused_status(item.obj, newest, why.reason, why.message, self._clock())
         if status != item.obj.status:
             self._recorder.note(item.obj, "Warning", why.reason, why.message, component=self.name)
             value = codec.amended(SERVICE, item.value, status=status)

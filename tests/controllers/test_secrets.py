@@ -111,6 +111,21 @@ async def test_a_version_that_fails_goes_back_to_one_that_stays_for_it() -> None
         assert await kept(world) == [3]
 
 
+async def test_a_status_says_which_versions_it_is_about() -> None:
+    """A secret's new version leaves the service's generation: who waits can't tell by that."""
+    async with a_world(2) as world:
+        await put(world, "one")
+        await world.put(service(replicas=2, template=with_secret(), update=QUICK))
+        await world.steady(2)
+        assert world.service("web").status.observed_secrets == {"db": 1}
+        await put(world, "two")
+        await world.until(lambda: world.service("web").status.observed_secrets == {"db": 2})
+        assert world.update_state() == "updating", "nothing that is said is of the version before"
+        await world.until(lambda: world.update_state() == "completed")
+        assert by_version(world) == [2, 2]
+        assert world.service("web").status.observed_secrets == {"db": 2}
+
+
 async def test_what_follows_its_secret_is_not_replaced() -> None:
     async with a_world(1) as world:
         await put(world, "one")

@@ -85,3 +85,24 @@ def test_a_revision_that_is_gone_is_not_looked_for_again() -> None:
     assert found.unknown
     found.take_revisions([])
     assert not found.unknown
+
+
+def test_what_is_said_of_earlier_versions_of_its_secrets_is_not_believed() -> None:
+    found = view()
+    found.service["spec"]["template"]["secrets"] = [
+        {"name": "db"}, {"name": "seen"}, {"name": "followed", "onChange": "none"},
+    ]  # fmt: skip
+    found.service["status"] |= {
+        "running": 1, "updated": 1, "observedSecrets": {"db": 1, "seen": 3},
+        "conditions": [{"type": "Available", "status": "True"}],
+        "update": {"state": "completed", "revision": "web-b"},
+    }  # fmt: skip
+    assert found.met
+    found.newest = {"db": 2, "seen": 3, "followed": 9, "other": 5}
+    assert not found.met
+    assert found.progress == "its controller has not seen version 2 of secret db yet"
+    paused = {"state": "paused", "revision": "web-b", "message": "no", "since": NOW.isoformat()}
+    found.service["status"]["update"] = paused
+    assert found.hopeless == "", "of the version before"
+    found.service["status"]["observedSecrets"]["db"] = 2
+    assert found.hopeless == "the update is paused: no"

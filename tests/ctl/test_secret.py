@@ -156,3 +156,67 @@ def test_rotating_asks_for_what_is_given(ctl: Ctl) -> None:
     assert status(ctl)["version"] == 3
     other = ctl("secret", "rotate", "db", "user=-", stdin="x", code=None)
     assert "has no key user" in other.err
+
+
+def test_following_an_update_begins_with_the_version_that_is_there_then(ctl: Ctl) -> None:
+    put(ctl, "one")
+    user(ctl)
+    for number in range(2, 6):
+        put(ctl, f"value {number}")
+        ctl("rollout", "status", "web", "--timeout", "40s")
+        assert held(ctl) == [number]
+    put(ctl, "last")
+    ctl("wait", "service/web", "--for=condition=Progressing=False", "--timeout", "40s")
+    assert held(ctl) == [6]
+
+
+def test_setting_waits_for_all_that_use_it(ctl: Ctl) -> None:
+    put(ctl, "one")
+    unused = ctl("secret", "set", "db", "password=-", "--wait", stdin="two")
+    assert "no service uses secret db" in unused.err
+    user(ctl)
+    for name, then in (("reads", "none"), ("hears", {"signal": "HUP"})):
+        mount = {"name": "db", "onChange": then}
+        follows = service(name, "trap : HUP; sleep 1000", replicas=2, secrets=[mount])
+        ctl("apply", "-f", "-", "--wait", stdin=text(follows))
+    said = ctl("secret", "set", "db", "password=-", "--wait", stdin="three")
+    assert said.out == "secret/db is at version 3\n"
+    assert held(ctl) == [3] * 5
+    ctl("secret", "rollback", "db", "--wait")
+    assert held(ctl) == [4] * 5
+    ctl("secret", "rotate", "db", "password=-", "--wait", stdin="five")
+    assert held(ctl) == [5] * 5
+    again = ctl("secret", "set", "db", "password=-", "--wait", stdin="five")
+    assert "unchanged" in again.out
+
+
+def test_who_has_not_the_new_version_is_said_and_why(ctl: Ctl) -> None:
+    put(ctl, "one")
+    user(ctl)
+    then = {"command": ["sh", "-c", "exit 3"]}
+    hears = service("hears", "sleep 1000", secrets=[{"name": "db", "onChange": then}])
+    ctl("apply", "-f", "-", "--wait", stdin=text(hears))
+    command = ("secret", "set", "db", "password=-", "--wait", "--timeout", "4s")
+    late = ctl(*command, stdin="two", code=124)
+    assert "not given version 2 of secret db within" in late.err
+    assert "it has version 1: " in late.err
+    assert "its command sh failed" in late.err
+    ctl("delete", "service", "hears")
+    ctl("rollout", "pause", "web")
+    held_up = ctl(*command, stdin="three", code=1)
+    assert "service/web: the update is paused" in held_up.err
+    assert status(ctl)["version"] == 3, "it is set all the same"
+
+
+def test_rotating_waits_for_what_the_cluster_makes(ctl: Ctl) -> None:
+    made = {
+        "apiVersion": "skep.dev/v1", "kind": "Secret", "metadata": {"name": "db"},
+        "generate": {"password": {"length": 20}},
+    }  # fmt: skip
+    ctl("apply", "-f", "-", stdin=text(made))
+    user(ctl)
+    said = ctl("secret", "rotate", "db", "--wait")
+    assert said.out.splitlines() == [
+        "secret/db is to get new values, after version 1", "secret/db is at version 2",
+    ]  # fmt: skip
+    assert held(ctl) == [2]
