@@ -61,11 +61,19 @@ def test_who_gets_no_traffic_is_known_by_its_own_names(names: Names) -> None:
 def test_the_next_agent_leaves_traffic_as_it_was(names: Names, tmp_path: Path) -> None:
     up(names, "1", entry(1, "172.17.0.2"))
     names.put("2", entry(2, "172.17.0.3"))
+    up(names, "3", entry(3, "172.17.0.4"))
     before = lines(names)
     after = Names(tmp_path / "hosts")
-    after.put("1", entry(1, "172.17.0.2"))
-    after.put("2", entry(2, "172.17.0.3"))
+    for number in (1, 2, 3):
+        after.put(str(number), entry(number, f"172.17.0.{number + 1}"))
     assert lines(after) == before
+
+
+def test_an_address_that_another_had_leads_nowhere_new(names: Names, tmp_path: Path) -> None:
+    up(names, "1", entry(1, "172.17.0.2"))
+    after = Names(tmp_path / "hosts")
+    after.put("2", entry(2, "172.17.0.2"))
+    assert lines(after) == ["172.17.0.2\tweb.2.abc"]
 
 
 def test_who_has_ended_is_not_found(names: Names) -> None:
