@@ -2,6 +2,7 @@
 
     skepd manager      the API server and the controllers, beside an etcd member of its own
     skepd agent        runs containers on a node
+    skepd engine       what the node's container engine has to know of skep
 
 Both daemons stay in the foreground, log to stderr, and end cleanly on SIGTERM. Ending the agent
 leaves its containers running; the next one adopts them.
@@ -37,6 +38,23 @@ from controllers.settings import (
 _GC_THRESHOLDS = (50_000, 50, 1_000)
 
 PROVIDERS = Path("/etc/skep/providers.yaml")
+
+
+_docker_host = click.option(
+    "--docker-host",
+    default="unix:///var/run/docker.sock",
+    show_default=True,
+    envvar="DOCKER_HOST",
+    help="The engine's socket.",
+)
+_runtime_dir = click.option(
+    "--runtime-dir",
+    type=click.Path(path_type=Path),
+    default="/usr/local/libexec/skep",
+    show_default=True,
+    envvar="SKEP_RUNTIME_DIR",
+    help="Where the runtime's program is put.",
+)
 
 
 @click.group(help=__doc__, context_settings={"max_content_width": 100})
@@ -176,13 +194,7 @@ def manager(
     help="Join with this token, where the machine is no node yet.",
 )
 @click.option("--driver", default="docker", type=click.Choice(["docker", "simulated"]))
-@click.option(
-    "--docker-host",
-    default="unix:///var/run/docker.sock",
-    show_default=True,
-    envvar="DOCKER_HOST",
-    help="The engine's socket.",
-)
+@_docker_host
 @click.option("--label", multiple=True, help="key=value, set when the node first registers.")
 @click.option(
     "--resource",
@@ -220,6 +232,36 @@ def agent(
         resources=resources(resource),
     )
     _run(lambda stop: serve_node(settings, stop))
+
+
+@main.group()
+def engine() -> None:
+    """What the container engine of this node has to know of skep: the runtime `skep`, with which
+    an agent makes containers' networks itself and starts them in about half the time."""
+
+
+@engine.command(short_help="Have the engine know the runtime `skep`.")
+@_docker_host
+@_runtime_dir
+def install(docker_host: str, runtime_dir: Path) -> None:
+    """Have the engine know the runtime `skep`, now and whenever it starts.
+
+    Puts the runtime's program where it stays, adds it to the engine's daemon.json and has the
+    engine read that again. Nothing is restarted.
+    """
+    from controllers.daemons.engine import install_runtime
+
+    _run(lambda stop: install_runtime(docker_host, runtime_dir.absolute()))
+
+
+@engine.command(short_help="Undo all that `skepd engine install` did.")
+@_docker_host
+@_runtime_dir
+def remove(docker_host: str, runtime_dir: Path) -> None:
+    """Undo all that `skepd engine install` did. Refused while containers have that runtime."""
+    from controllers.daemons.engine import remove_runtime
+
+    _run(lambda stop: remove_runtime(docker_host, runtime_dir.absolute()))
 
 
 def _life(option: str, text: str) -> timedelta:

@@ -16,12 +16,31 @@ from api.pki.errors import PkiError
 
 def write_private(path: Path, text: str) -> None:
     """Write a file that only its owner can read (0600), atomically. Raises OSError."""
-    _write(path, text, 0o600)
+    write_whole(path, text, 0o600)
 
 
 def write_public(path: Path, text: str) -> None:
     """Write a file that all can read (0644), atomically. Raises OSError."""
-    _write(path, text, 0o644)
+    write_whole(path, text, 0o644)
+
+
+def write_whole(path: Path, text: str, mode: int, owner: tuple[int, int] | None = None) -> None:
+    """Write a file with that mode, of that user and group or ours, atomically. Raises OSError."""
+    scratch = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    handle = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            if owner is not None:
+                os.fchown(file.fileno(), *owner)
+            os.fchmod(file.fileno(), mode)  # whatever the umask made of it
+            os.fsync(file.fileno())
+        scratch.replace(path)
+    except BaseException:
+        scratch.unlink(missing_ok=True)
+        raise
+    _sync_directory(path.parent)
 
 
 def make_private_directory(path: Path) -> None:
@@ -46,22 +65,6 @@ def read_private(path: Path) -> str:
         raise PkiError(f"{path} can't be read: {error.strerror}") from error
     except UnicodeDecodeError:
         raise PkiError(f"{path} is not a PEM file") from None
-
-
-def _write(path: Path, text: str, mode: int) -> None:
-    scratch = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    handle = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fchmod(file.fileno(), mode)  # whatever the umask made of it
-            os.fsync(file.fileno())
-        scratch.replace(path)
-    except BaseException:
-        scratch.unlink(missing_ok=True)
-        raise
-    _sync_directory(path.parent)
 
 
 def _sync_directory(path: Path) -> None:

@@ -1,11 +1,13 @@
 """A Docker Engine of a test's own, which it may stop: in a network namespace of its own.
 
-It shares nothing with the machine's engine: neither images, nor sockets, nor bridges, nor rules.
+It shares nothing with the machine's engine: neither configuration, images, nor sockets, nor
+bridges, nor rules.
 Its directory must have a short path: a socket's path has 107 characters at most.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -17,20 +19,26 @@ from pathlib import Path
 
 import pytest
 
+from controllers.agent.drivers.registration.files import RUNTIME
 from tests.cluster.harness import GRACE, ROOT, Cluster, Document, until
 
 
 class Engine:
-    def __init__(self, home: Path) -> None:
+    """`runtime`: it has the runtime skep, so that agents make containers' networks."""
+
+    def __init__(self, home: Path, *, runtime: bool = True) -> None:
         self.home = home
         self.socket = str(home / "docker.sock")
+        self.configuration = home / "daemon.json"
         self._process: subprocess.Popen[bytes] | None = None
+        runtimes = {"runtimes": {"skep": {"path": str(RUNTIME)}}}
+        home.mkdir(parents=True, exist_ok=True)
+        self.configuration.write_text(json.dumps(runtimes if runtime else {}))
 
     def start(self) -> None:
         """Returns when it answers."""
-        self.home.mkdir(parents=True, exist_ok=True)
         dockerd = [
-            "dockerd",
+            *("dockerd", "--config-file", str(self.configuration)),
             *("--host", f"unix://{self.socket}", "--data-root", str(self.home / "data")),
             *("--exec-root", str(self.home / "exec"), "--pidfile", str(self.home / "pid")),
         ]

@@ -52,6 +52,7 @@ def test_it_holds_the_schemas_and_nothing_of_the_tests(wheel: Path) -> None:
     schemas = {path.relative_to(ROOT).as_posix() for path in ROOT.glob("schemas/v1/*.json")}
     assert schemas
     assert schemas <= set(names)
+    assert "controllers/agent/network/runtime" in names
     tops = {name.split("/")[0] for name in names}
     assert {top for top in tops if not top.endswith(".dist-info")} == {
         "api",
