@@ -195,6 +195,11 @@ def manager(
 )
 @click.option("--driver", default="docker", type=click.Choice(["docker", "simulated"]))
 @_docker_host
+@click.option(
+    "--engine-network",
+    is_flag=True,
+    help="Leave all containers' networks to the engine; starts then take about twice as long.",
+)
 @click.option("--label", multiple=True, help="key=value, set when the node first registers.")
 @click.option(
     "--resource",
@@ -210,6 +215,7 @@ def agent(
     token: str,
     driver: str,
     docker_host: str,
+    engine_network: bool,
     label: tuple[str, ...],
     resource: tuple[str, ...],
 ) -> None:
@@ -228,6 +234,7 @@ def agent(
         token=token,
         driver=driver,
         docker_host=docker_host,
+        engine_network=engine_network,
         labels=labels(label),
         resources=resources(resource),
     )

@@ -59,6 +59,7 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True):
     docker_host: str
     labels: dict[str, str]
     resources: dict[str, Amount]  # generic ones; they stand in place of the engine's of that kind
+    engine_network: bool = False  # the engine makes all containers' networks
 
 
 def own_address() -> str:

@@ -301,6 +301,8 @@ def _node(output: Output, obj: Document, tasks: Sequence[Document]) -> Iterator[
     engine = status.get("engine") or {}
     state = "ready" if engine.get("ready") else f"not ready: {engine.get('message') or 'unknown'}"
     yield _line("Engine", f"{engine.get('driver', '?')} {engine.get('version', '')}, {state}")
+    if network := engine.get("network"):
+        yield _line("Networks", network)
     yield from _pairs("Engine labels", engine.get("labels") or {})
 
 

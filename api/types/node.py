@@ -29,6 +29,7 @@ class Engine(Struct, kw_only=True):
     version: str = ""
     ready: bool = False
     message: str = ""  # why it is not ready
+    network: str = ""  # whose the containers' networks are; where the engine's, why
     labels: dict[str, str] = {}
 
 

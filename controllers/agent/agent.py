@@ -101,6 +101,7 @@ class Agent:
                 version=engine.version,
                 ready=info is not None,
                 message=problem,
+                network=engine.network,
                 labels=engine.labels,
             ),
         )

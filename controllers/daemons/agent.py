@@ -136,5 +136,9 @@ def _driver(settings: AgentSettings, member: Membership) -> Driver:
     from controllers.agent.drivers.docker import DockerDriver
 
     return DockerDriver(
-        settings.docker_host, cluster=member.cluster, node=member.name, run_dir=settings.run_dir
+        settings.docker_host,
+        cluster=member.cluster,
+        node=member.name,
+        run_dir=settings.run_dir,
+        engine_network=settings.engine_network,
     )

@@ -17,11 +17,18 @@ def busybox() -> None:
     subprocess.run([str(ROOT / "hack/images/build"), "busybox"], check=True, capture_output=True)
 
 
-@pytest.fixture(params=["simulated", pytest.param("docker", marks=pytest.mark.engine)])
+@pytest.fixture(
+    params=[
+        "simulated",
+        pytest.param("docker", marks=pytest.mark.engine),
+        pytest.param("docker, its network", marks=pytest.mark.engine),
+    ]
+)
 async def ground(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Ground]:
-    if request.param == "docker":
+    kind, _, engine_network = request.param.partition(", ")
+    if kind == "docker":
         request.getfixturevalue("busybox")
-    it = Ground(request.param, tmp_path)
+    it = Ground(kind, tmp_path, engine_network=bool(engine_network))
     try:
         yield it
     finally:

@@ -29,8 +29,9 @@ T = TypeVar("T")
 class Ground:
     """One kind of driver. `driver` is of node `here`; `peer` makes others on the same engine."""
 
-    def __init__(self, kind: str, run_dir: Path) -> None:
+    def __init__(self, kind: str, run_dir: Path, *, engine_network: bool = False) -> None:
         self.kind = kind
+        self._engine_network = engine_network
         self.cluster = secrets.token_hex(16)
         self.engine = SimulatedEngine(
             behaviour=Behaviour(
@@ -48,7 +49,12 @@ class Ground:
         if self.kind == "simulated":
             driver = SimulatedDriver(cluster=cluster or self.cluster, node=node, engine=self.engine)
         else:
-            driver = DockerDriver(cluster=cluster or self.cluster, node=node, run_dir=self._run_dir)
+            driver = DockerDriver(
+                cluster=cluster or self.cluster,
+                node=node,
+                run_dir=self._run_dir,
+                engine_network=self._engine_network,
+            )
         self._drivers.append(driver)
         return driver
 

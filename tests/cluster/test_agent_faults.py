@@ -93,7 +93,8 @@ def test_a_container_removed_by_hand_is_replaced_and_said(cluster: Cluster) -> N
 
 
 def test_a_container_stopped_by_hand_is_replaced(cluster: Cluster) -> None:
-    cluster.apply(service("halted"))
+    # A port to publish: the engine starts no container whose network the agent makes.
+    cluster.apply(service("halted", ports=[{"target": 80}]))
     (task,) = cluster.until_running("halted", 1)
     cluster.docker("stop", container(task))
     other = successor(cluster, task)

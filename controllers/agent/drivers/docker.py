@@ -14,7 +14,8 @@ import json
 import math
 import os
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,9 @@ from controllers.agent.drivers.engine.client import CALL_SECONDS, EngineClient
 from controllers.agent.drivers.engine.names import Entry, Names
 from controllers.agent.drivers.engine.pulls import Pulls
 from controllers.agent.drivers.engine.refusals import start_words
+from controllers.agent.drivers.engine.resolvers import Resolvers
 from controllers.agent.drivers.engine.terminal import EngineTerminal
+from controllers.agent.drivers.engine.wiring import Wiring
 
 DEFAULT_SOCKET = "unix:///var/run/docker.sock"
 
@@ -82,9 +85,11 @@ class DockerDriver:
         run_dir: Path = Path("/run/skep"),
         parallel: Parallel = Parallel(),  # noqa: B008 - frozen
         quiet: float = 15.0,
+        engine_network: bool = False,
     ) -> None:
         """`socket` as in DOCKER_HOST, which is used where it is empty. `quiet`: seconds without an
-        event after which the engine is asked whether it lives."""
+        event after which the engine is asked whether it lives. `engine_network`: the engine makes
+        all containers' networks, also where we could."""
         self._quiet = quiet
         self._cluster = cluster
         self._node = node
@@ -97,14 +102,24 @@ class DockerDriver:
         self._ids: dict[str, str] = {}  # task uid → container id
         self._doing: set[tuple[str, str]] = set()  # event and container id: our own doing
         self._pulls = Pulls(self._client, node)
+        self._wiring = Wiring(self._client, wanted=not engine_network)
+        self._wired: set[str] = set()  # ids of containers whose networks we make
+        self._resolvers = Resolvers(run_dir / node / f"resolv-{cluster[:8]}")
 
     async def info(self) -> EngineInfo:
         info, version = await asyncio.gather(
             self._client.call("GET", "info"), self._client.call("GET", "version")
         )
+        await self._wiring.look(info)
         labels = dict(label.partition("=")[::2] for label in info.get("Labels") or [])
         return EngineInfo(
-            engine=Engine(driver=self.name, version=version["Version"], ready=True, labels=labels),
+            engine=Engine(
+                driver=self.name,
+                version=version["Version"],
+                ready=True,
+                network=self._wiring.words,
+                labels=labels,
+            ),
             resources=NodeResources(
                 cpus=float(info["NCPU"]),
                 memory=int(info["MemTotal"]),
@@ -141,6 +156,7 @@ class DockerDriver:
         self._doing.discard((action, container_id))
         if action == "destroy":
             self._doing.discard(("die", container_id))
+            self._wired.discard(container_id)
             if self._ids.get(uid) == container_id:
                 del self._ids[uid]
         return "" if ours else uid
@@ -170,12 +186,13 @@ class DockerDriver:
                 cluster=self._cluster,
                 node=self._node,
                 hosts=str(self._names.path(spec.namespace, spec.task_uid).absolute()),
+                resolvers=await self._resolvers_for(spec),
                 api=await self._api(),
             )
             try:
                 found = await self._post_create(spec, request)
             except Refused as error:
-                self._names.forget(spec.task_uid)
+                self._forget(spec.task_uid)
                 raise self._create_words(error) from error
         if found is not None:
             return found
@@ -194,7 +211,8 @@ class DockerDriver:
         path = f"containers/{container_id}/start"
         async with self._starting:
             try:
-                await self._do("POST", path, ("start", container_id))
+                async with self._network(container_id):
+                    await self._do("POST", path, ("start", container_id))
             except (NotFound, EngineDown):
                 raise
             except DriverError as error:
@@ -232,12 +250,11 @@ class DockerDriver:
         try:
             container_id = await self._id(task_uid)
         except NotFound:
-            self._names.forget(task_uid)
+            self._forget(task_uid)
             return
         async with self._removing:
             await self._delete(container_id)
-        self._ids.pop(task_uid, None)
-        self._names.forget(task_uid)
+        self._forget(task_uid)
 
     def serve(self, task_uid: str, serving: bool) -> None:
         self._names.serve(task_uid, serving)
@@ -295,6 +312,7 @@ class DockerDriver:
 
     async def close(self) -> None:
         await self._pulls.close()
+        await self._wiring.close()
         await self._client.close()
 
     async def _do(
@@ -327,12 +345,26 @@ class DockerDriver:
         listed: list[dict[str, Any]] = await self._client.call(
             "GET", "containers/json", params={"all": "1", "filters": filters}
         )
-        return {
-            uid: entry["Id"]
-            for entry in listed
-            for name in entry["Names"]
-            if (uid := body.owned(entry["Labels"], name.removeprefix("/")))
-        }
+        found: dict[str, str] = {}
+        for entry in listed:
+            for name in entry["Names"]:
+                if uid := body.owned(entry["Labels"], name.removeprefix("/")):
+                    found[uid] = self._met(entry["Id"], entry["Labels"])
+        return found
+
+    def _met(self, container_id: str, labels: Mapping[str, str]) -> str:
+        """A container of ours; its id."""
+        if body.WIRED in labels:
+            self._wired.add(container_id)
+        return container_id
+
+    def _forget(self, task_uid: str) -> None:
+        """Its container is gone."""
+        container_id = self._ids.pop(task_uid, "")
+        self._wired.discard(container_id)
+        self._wiring.forget(container_id)
+        self._names.forget(task_uid)
+        self._resolvers.forget(task_uid)
 
     async def _id(self, task_uid: str) -> str:
         if task_uid not in self._ids:
@@ -349,12 +381,15 @@ class DockerDriver:
                 return None
 
     async def _inspect(self, container_id: str) -> Container:
-        return self._taken(await self._client.call("GET", f"containers/{container_id}/json"))
+        return await self._taken(await self._client.call("GET", f"containers/{container_id}/json"))
 
-    def _taken(self, inspected: Mapping[str, Any]) -> Container:
+    async def _taken(self, inspected: Mapping[str, Any]) -> Container:
         """What the engine says of it; where it is reached by name goes with it."""
         container = answers.container(inspected)
         config = inspected["Config"]
+        if self._met(container.id, config["Labels"]) in self._wired:
+            address = await self._wiring.address(container.id, container.pid)
+            container = msgspec.structs.replace(container, address=address)
         self._names.put(
             container.task_uid,
             Entry(
@@ -362,7 +397,7 @@ class DockerDriver:
                 config["Labels"][body.SERVICE],
                 container.task_name,
                 config["Hostname"],
-                answers.address(inspected),
+                container.address,
                 extra_hosts(inspected),
             ),
         )
@@ -377,6 +412,23 @@ class DockerDriver:
             docker.api_version = "v" + version["ApiVersion"]
         major, _, minor = docker.api_version.removeprefix("v").partition(".")
         return int(major), int(minor)
+
+    async def _resolvers_for(self, spec: ContainerSpec) -> str:
+        """The file of its name servers, where its network is to be ours; else "". A port is
+        published by the engine, so then the network is the engine's too."""
+        await self._wiring.known()
+        if self._wiring.bridge is None or spec.template.ports:
+            return ""
+        return str(self._resolvers.put(spec.task_uid, spec.template.dns).absolute())
+
+    @asynccontextmanager
+    async def _network(self, container_id: str) -> AsyncIterator[None]:
+        """It has its network when it starts in the block."""
+        if container_id not in self._wired:
+            yield  # from the engine
+            return
+        async with self._wiring.wired(container_id):
+            yield
 
     async def _settled(self, spec: ContainerSpec) -> ContainerSpec:
         """With the node's address in place of `host-gateway`: /etc/hosts is ours to write."""
@@ -405,7 +457,7 @@ class DockerDriver:
                 made = await self._client.call(
                     "POST", "containers/create", params={"name": name}, body=request
                 )
-                self._ids[spec.task_uid] = str(made["Id"])
+                self._ids[spec.task_uid] = self._met(str(made["Id"]), request["Labels"])
                 return None
             except Refused as error:
                 text = str(error).lower()
@@ -441,7 +493,7 @@ class DockerDriver:
                 f"remove it: docker rm {name}"
             )
         self._ids[spec.task_uid] = inspected["Id"]
-        return self._taken(inspected)
+        return await self._taken(inspected)
 
     def _create_words(self, error: Refused) -> DriverError:
         text = str(error)

@@ -22,6 +22,10 @@ SERVICE = LABEL + "service"
 SLOT = LABEL + "slot"
 VOLUME = LABEL + "volume"
 CLAIMS = LABEL + "resources"  # a JSON map from kind to names
+WIRED = LABEL + "wired"  # its network is made by the agent
+
+RESOLVERS = "/etc/resolv.conf"
+RUNTIME = "skep"  # the engine's name for what puts a container into such a network
 
 _START_INTERVAL_SINCE = (1, 44)  # of the Engine's API
 
@@ -50,9 +54,17 @@ def volume_name(namespace: str, name: str) -> str:
 
 
 def create_body(
-    spec: ContainerSpec, *, cluster: str, node: str, hosts: str, api: tuple[int, int]
+    spec: ContainerSpec,
+    *,
+    cluster: str,
+    node: str,
+    hosts: str,
+    resolvers: str,
+    api: tuple[int, int],
 ) -> dict[str, Any]:
-    """The request. `hosts` is the file seen as /etc/hosts. Raises Refused for a bad quantity."""
+    """The request. `hosts` is the file seen as /etc/hosts; `resolvers` the one that is seen as
+    /etc/resolv.conf where the agent makes the container's network, else "". Raises Refused for a
+    bad quantity."""
     template = spec.template
     body: dict[str, Any] = {
         "Image": template.image,
@@ -76,6 +88,13 @@ def create_body(
         body["HostConfig"] = _host_config(spec, cluster, hosts)
     except ValueError as error:
         raise Refused(str(error)) from error
+    if resolvers:
+        body["NetworkDisabled"] = True
+        body["Labels"][WIRED] = "true"
+        body["HostConfig"]["Runtime"] = RUNTIME
+        mounts = body["HostConfig"]["Mounts"]
+        if all(mount["Target"] != RESOLVERS for mount in mounts):  # the user's own comes first
+            mounts.append(_bind(resolvers, RESOLVERS, read_only=True))
     return body
 
 

@@ -8,8 +8,7 @@ bridge this saves what a user-defined network costs for each container (its embe
 100 ms of CPU with Docker 20.10, a third of what a start costs).
 A container with names of its own (extraHosts) has a file of its own: those, then the namespace's.
 
-A bind mount of a file holds on to the inode, so a file is rewritten in place and never replaced,
-and stays until its namespace has no container here, running or not.
+A file stays until its namespace has no container here, running or not.
 """
 
 from __future__ import annotations
@@ -20,8 +19,9 @@ from pathlib import Path
 import msgspec
 
 from controllers.agent.drivers.contract import DriverError
+from controllers.agent.drivers.engine.seen import rewrite
 
-_WRITE = os.O_WRONLY | os.O_CREAT
+_WHAT = "the file of the names that containers know each other by"
 _HEAD = """\
 127.0.0.1\tlocalhost
 ::1\tlocalhost ip6-localhost ip6-loopback
@@ -165,25 +165,7 @@ class Names:
                 self._put(self._name(namespace, uid), _HEAD + first + rest)
 
     def _put(self, name: str, content: str) -> None:
-        path = self._at(name)
-        try:
-            try:
-                descriptor = os.open(path, _WRITE, 0o644)
-            except FileNotFoundError:
-                self._directory.mkdir(parents=True, exist_ok=True)
-                descriptor = os.open(path, _WRITE, 0o644)
-            try:
-                text = content.encode()
-                os.pwrite(descriptor, text, 0)
-                os.ftruncate(descriptor, len(text))
-            finally:
-                os.close(descriptor)
-        except OSError as error:
-            raise DriverError(
-                f"the names that containers know each other by can't be written to {path}: "
-                f"{error.strerror}; see that there is room on the node and that the agent's run "
-                "directory may be written"
-            ) from error
+        rewrite(self._at(name), content, _WHAT)
 
     def _at(self, name: str) -> str:
         """A string: twice a start is often enough for a Path to count."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import time
 from collections.abc import AsyncGenerator
+from typing import Any
 
 import aiodocker
 import aiohttp
@@ -13,6 +16,8 @@ from aiodocker.stream import Stream
 from controllers.agent.drivers.contract import DriverError, LogLine
 from controllers.agent.drivers.engine.client import EngineClient
 from controllers.agent.drivers.engine.processes import kill
+
+_KNOWN_SECONDS, _KNOWN_WAIT = 5.0, 0.05  # until the engine knows a process that it has started
 
 
 class EngineTerminal:
@@ -69,12 +74,24 @@ class EngineTerminal:
         return int(answer["ExitCode"] or 0)
 
     async def kill(self) -> None:
-        answer = await self._client.call("GET", f"exec/{self._process.id}/json")
+        answer = await self._known()
         if not answer["Running"] or kill(answer["Pid"], answer["ContainerID"]):
             return
         again = await self._client.call("GET", f"exec/{self._process.id}/json")
         if again["Running"]:
             raise DriverError(f"process {answer['Pid']} of the engine's machine is not to be found")
+
+    async def _known(self) -> Any:
+        """What the engine says of it. It passes on what a process prints a moment before it knows
+        which process that is. Raises DriverError."""
+        end = time.monotonic() + _KNOWN_SECONDS
+        while True:
+            answer = await self._client.call("GET", f"exec/{self._process.id}/json")
+            if answer["Pid"] or not answer["Running"]:
+                return answer
+            if time.monotonic() > end:
+                raise DriverError("the engine does not say which process it has started")
+            await asyncio.sleep(_KNOWN_WAIT)
 
     async def close(self) -> None:
         self._stream._closed = True  # aiodocker's own close fails where the engine closed first
