@@ -2,9 +2,10 @@
 
 The model:
 
-- A commit is one transaction: a compare of each key's mod revision (0 where it must be absent),
-  and in the failure branch a read of those keys' mod revisions, so that a conflict names the keys
-  that really changed.
+- A commit is one transaction: a compare of each key's mod revision (0 where it must be absent).
+  Which keys have changed is read after a refusal, and not in the failure branch: that would be
+  sent, checked and logged by etcd with every commit, and few are refused. Where all compares hold
+  by then (a key that had to be absent came and went), it is tried again.
 - Many writes go in chunks, a few of them in flight. A chunk that fails is sent again without the
   writes that conflicted.
 - A watch is one stream. It keeps the revision up to which everything was delivered, and asks for
@@ -30,6 +31,7 @@ from grpc.aio import AioRpcError
 
 from api.store.channel import Endpoint, Endpoints, TLSFiles, contract_error
 from api.store.contract import (
+    ABSENT,
     ANY,
     Change,
     Compacted,
@@ -37,7 +39,6 @@ from api.store.contract import (
     KeyValue,
     LeaseGone,
     Page,
-    StoreError,
     TooLarge,
     Unavailable,
     Write,
@@ -149,10 +150,12 @@ class EtcdStore:
         check(writes, self._max_ops, self._max_bytes)
         if not writes:
             return await self.revision()
-        response = await self._txn(writes)
-        if not response.succeeded:
-            raise Conflict([write.key for write in _conflicting(writes, response)])
-        return int(response.header.revision)
+        while True:
+            response = await self._txn(writes)
+            if response.succeeded:
+                return int(response.header.revision)
+            if lost := await self._changed(writes):
+                raise Conflict(lost)
 
     async def write(self, writes: Sequence[Write]) -> builtins.list[int | Conflict]:
         outcomes: list[int | Conflict] = [0] * len(writes)
@@ -191,7 +194,7 @@ class EtcdStore:
                 for at in left:
                     outcomes[at] = revision
                 return
-            lost = {write.key for write in _conflicting(chunk, response)}
+            lost = set(await self._changed(chunk))
             for at in left:
                 if writes[at].key in lost:
                     outcomes[at] = Conflict([writes[at].key])
@@ -213,6 +216,22 @@ class EtcdStore:
         except LeaseGone:
             leases = sorted({f"{write.lease:x}" for write in writes if write.lease})
             raise LeaseGone(f"a lease has expired, of: {', '.join(leases)}") from None
+
+    async def _changed(self, writes: Sequence[Write]) -> builtins.list[str]:
+        """The keys that are not at the revision that their write expects, read together."""
+        compared = [write for write in writes if write.expect != ANY]
+        reads = [
+            rpc.RequestOp(request_range=rpc.RangeRequest(key=write.key.encode(), keys_only=True))
+            for write in compared
+        ]
+        request = rpc.TxnRequest(success=reads)
+        response = await self._endpoints.call("kv", "Txn", request, repeatable=True)
+        found = []
+        for write, read in zip(compared, response.responses, strict=True):
+            kvs = read.response_range.kvs
+            if (kvs[0].mod_revision if kvs else ABSENT) != write.expect:
+                found.append(write.key)
+        return found
 
     # Watching
 
@@ -347,32 +366,18 @@ class EtcdStore:
 
 
 def _request(writes: Sequence[Write]) -> Any:
-    compares, puts, reads = [], [], []
+    compares, puts = [], []
     for key, value, expect, lease in writes:
         name = key.encode()
         if expect != ANY:
             compares.append(rpc.Compare(result=_EQUAL, target=_MOD, key=name, mod_revision=expect))
-            reads.append(rpc.RequestOp(request_range=rpc.RangeRequest(key=name, keys_only=True)))
         if value is None:
             puts.append(rpc.RequestOp(request_delete_range=rpc.DeleteRangeRequest(key=name)))
         else:
             puts.append(
                 rpc.RequestOp(request_put=rpc.PutRequest(key=name, value=value, lease=lease))
             )
-    return rpc.TxnRequest(compare=compares, success=puts, failure=reads)
-
-
-def _conflicting(writes: Sequence[Write], response: Any) -> list[Write]:
-    """The writes whose compare did not hold, by what the failure branch read."""
-    compared = [write for write in writes if write.expect != ANY]
-    found = []
-    for write, read in zip(compared, response.responses, strict=True):
-        kvs = read.response_range.kvs
-        if (kvs[0].mod_revision if kvs else 0) != write.expect:
-            found.append(write)
-    if not found:
-        raise StoreError("etcd refused a transaction of which every compare holds")
-    return found
+    return rpc.TxnRequest(compare=compares, success=puts)
 
 
 def _check_watch(response: Any, endpoint: Endpoint) -> None:

@@ -7,9 +7,8 @@ from collections.abc import Iterator, Sequence
 
 from api.store.contract import TooLarge, Write
 
-# What a write costs beside its value: the compare, the put and the read of the conflicting
-# revision each name the key.
-_KEY_COPIES = 3
+# What a write costs beside its value: the compare and the put each name the key.
+_KEY_COPIES = 2
 _OVERHEAD = 64
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
+from contextlib import suppress
 
 import pytest
 
@@ -160,6 +161,41 @@ async def test_a_write_that_is_too_large_stops_all_before_any_is_made(store: Sto
     with pytest.raises(TooLarge, match="/t/a"):
         await store.write(writes)
     assert (await store.list("/t/")).items == []
+
+
+async def test_a_key_that_comes_and_goes_is_written_or_in_conflict(store: Store) -> None:
+    """What refused a write may be undone by the time that somebody looks for it."""
+    written = 0
+
+    async def flicker() -> None:
+        for _ in range(150):
+            with suppress(Conflict):
+                await store.commit([Write(A, b"there", expect=ABSENT)])
+            await store.commit([Write(A, None)])
+
+    async def together(number: int) -> None:
+        nonlocal written
+        for at in range(50):
+            try:
+                await store.commit(
+                    [Write(A, b"x", ABSENT), Write(f"/t/{number}/{at}", b"x", ABSENT)]
+                )
+                written += 1
+            except Conflict as error:
+                assert error.keys == (A,)
+
+    async def apart(number: int) -> None:
+        nonlocal written
+        for at in range(50):
+            writes = [Write(A, b"x", ABSENT), Write(f"/t/{number}/{at}", b"x", ABSENT)]
+            first, second = await store.write(writes)
+            assert isinstance(first, int) or first.keys == (A,)
+            assert isinstance(second, int)
+            written += 1
+
+    await asyncio.gather(flicker(), together(1), together(2), apart(3), apart(4))
+    left = [item.key for item in (await store.list("/t/")).items if item.key != A]
+    assert len(left) == written
 
 
 async def test_no_writes_are_no_trouble(store: Store) -> None:
