@@ -137,20 +137,21 @@ class SealedStore:
             async for batch in batches:
                 if batch:
                     self._seen = max(self._seen, batch[-1].revision)
-                yield [await self._change(change, last) for change in batch]
-
-    async def _change(self, change: Change, last: dict[str, int]) -> Change:
-        key, sealed, revision, created, lease = change
-        before = last.get(key, 0)
-        if sealed is None:
-            last.pop(key, None)
-            self._well(key)
-            return change
-        last[key] = revision
-        value = self._opened(key, sealed, revision, created, before)
-        if value is None:
-            value = await self._with_news(key, sealed, revision, created, before)
-        return Change(key, value, revision, created, lease)
+                changes = []
+                for change in batch:
+                    key, sealed, revision, created, lease = change
+                    if sealed is None:
+                        last.pop(key, None)
+                        self._well(key)
+                        changes.append(change)
+                        continue
+                    before = last.get(key, 0)
+                    last[key] = revision
+                    value = self._opened(key, sealed, revision, created, before)
+                    if value is None:
+                        value = await self._with_news(key, sealed, revision, created, before)
+                    changes.append(Change(key, value, revision, created, lease))
+                yield changes
 
     # Leases and upkeep
 
