@@ -368,7 +368,7 @@ class Cache:
         if self.unreadable:
             self.unreadable.pop(key, None)
         if old is not None:
-            return Item(kind, old.namespace, old.name, key, value, revision, created, obj)
+            return Item(kind, old.namespace, old.name, old.key, value, revision, created, obj)
         try:
             _, namespace, name = keys.parse_object_key(key)
         except ValueError as error:

@@ -23,8 +23,9 @@ ORPHAN = "orphan"
 NO_BOOK = msgspec.Raw(b"[]")
 
 
-class Struct(msgspec.Struct, rename="camel", omit_defaults=True, kw_only=True):
-    """Base of everything that is stored or sent."""
+class Struct(msgspec.Struct, rename="camel", omit_defaults=True, kw_only=True, gc=False):
+    """Base of everything that is stored or sent: trees, in which no cycle can be, and of which
+    there are very many. So the garbage collector need not look at them."""
 
 
 class OwnerReference(Struct, kw_only=True):
