@@ -10,7 +10,7 @@ import msgspec
 from aiohttp import web
 
 from api.server import audit, requests, status
-from api.server.assignments import GATHER, Assignments, NodeStream
+from api.server.assignments import Assignments, NodeStream
 from api.server.auth import peer_certificate
 from api.server.images import Images
 from api.server.join import Joins
@@ -119,10 +119,11 @@ class Agents:
             except TimeoutError:
                 await response.write(b"\n")
                 continue
-            await asyncio.sleep(GATHER)
-            lines = await self._assignments.increment(stream)
-            if lines and not stream.closed:
-                await response.write(lines)
+            with self._assignments.telling() as wait:
+                await asyncio.sleep(wait)
+                lines = await self._assignments.increment(stream)
+                if lines and not stream.closed:
+                    await response.write(lines)
 
     async def dialled(self, request: web.Request, target: Target) -> web.StreamResponse:
         requests.require(request, "GET")

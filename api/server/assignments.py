@@ -2,8 +2,10 @@
 
 The model: one listener on the cache serves all nodes. It sorts changes of tasks to the stream of
 the node they are on, and marks there what is to be said; it never waits. Each stream's coroutine
-lets marks gather for some milliseconds and says them in one line. What is pending is a map by
-task, so a slow agent costs no more than its tasks, and gets the newest state of each.
+lets marks gather and says them in one line: for two milliseconds where it is the only one that has
+something to say, and longer the more of them have, so that a line is not made for each task when
+many nodes get many. What is pending is a map by task, so a slow agent costs no more than its tasks,
+and gets the newest state of each.
 
 A stream knows what its agent has been told: tasks, revisions, secrets, configs. Revisions are
 there while a task that has not ended names them; secrets and configs while a task that has not
@@ -20,6 +22,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import msgspec
@@ -35,7 +38,8 @@ from api.types.revision import RevisionSpec
 from api.types.secret import SecretStatus
 from api.types.task import Task, TaskState
 
-GATHER = 0.02  # seconds
+GATHER = 0.002  # seconds for each stream that has something to say: about ten times a line's cost
+_LONGEST = 1.0  # seconds
 
 _log = structlog.get_logger("skep.assignments")
 
@@ -109,6 +113,7 @@ class Assignments:
         self._cache = cache
         self._payloads = payloads
         self._streams: dict[str, NodeStream] = {}
+        self._telling = 0
         kinds = {TASK, REVISION, SECRET, CONFIG}
         self._unsubscribe = cache.listen(self._changed, kinds=kinds)
 
@@ -145,6 +150,15 @@ class Assignments:
         stream.requests.append(request)
         stream.there.set()
         return True
+
+    @contextmanager
+    def telling(self) -> Iterator[float]:
+        """Within, a stream has something to say: after so many seconds."""
+        self._telling += 1
+        try:
+            yield min(GATHER * self._telling, _LONGEST)
+        finally:
+            self._telling -= 1
 
     async def complete(self, stream: NodeStream) -> bytes:
         """The line that says all. Raises StoreError."""

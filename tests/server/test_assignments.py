@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
@@ -10,6 +11,11 @@ import pytest
 
 from api.client import Client
 from api.server import Settings
+from api.server.assignments import GATHER
+from api.server.assignments import Assignments as Streams
+from api.server.payloads import Payloads
+from api.store.cache import Cache
+from api.store.memory import MemoryStore
 from api.types.assignment import Assignments, StatusReport
 from api.types.kinds import CONFIG, REVISION, SECRET, TASK
 from api.types.meta import Metadata
@@ -99,14 +105,27 @@ async def test_many_changes_come_together(server: Running) -> None:
     async with stream(server) as messages:
         await anext(messages)
         await server.put(revision())
-        for number in range(50):
-            await server.put(task(f"t{number}", node="a"))
+        tasks = [task(f"t{number}", node="a") for number in range(50)]
+        await asyncio.gather(*(server.put(each) for each in tasks))
         names: set[str] = set()
         lines = 0
         while len(names) < 50:
             names |= {t.metadata.name for t in (await anext(messages)).tasks}
             lines += 1
         assert lines < 50
+
+
+async def test_the_more_nodes_have_news_the_longer_it_gathers() -> None:
+    cache = Cache(MemoryStore())
+    assignments = Streams(cache, Payloads(MemoryStore()))
+    with contextlib.ExitStack() as others:
+        waits = [others.enter_context(assignments.telling()) for _ in range(1000)]
+        assert waits[:3] == [GATHER, 2 * GATHER, 3 * GATHER]
+        assert waits == sorted(waits)
+        assert waits[-1] == 1.0  # seconds: no longer than that, however many
+    with assignments.telling() as alone:
+        assert alone == GATHER
+    assignments.close()
 
 
 async def test_a_nodes_own_reports_do_not_come_back(server: Running) -> None:
