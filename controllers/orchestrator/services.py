@@ -6,8 +6,9 @@ asks the store how far it is and waits for the cache to get there, because the w
 happened.
 
 A service of 20,000 tasks changes thousands of times a second while it starts. So a service rests
-after each look, the longer the more tasks it has: the cost of looking stays at a few percent of a
-core, whatever its size. A service at rest is looked at as soon as something happens.
+after each look, the longer the more tasks it has, and the longer the more is looked at of others:
+the cost of looking stays at a few percent of a core, whatever their sizes and however many they
+are. A service that has rested is looked at as soon as something happens.
 """
 
 from __future__ import annotations
@@ -40,10 +41,15 @@ from controllers.placement.cluster import is_ready, offer
 from controllers.reconcile.barrier import settled
 from controllers.reconcile.controller import DONE, After, Controller, GiveUp, Outcome
 from controllers.reconcile.recorder import Recorder
+from controllers.reconcile.share import Share
 
 STATUS_GAP = 0.3  # seconds between two writes of one service's status
 WORKERS = 64  # services at a time; all they do is wait for the store
 _IN_DOUBT = 5.0  # seconds until another look at a service that can't be read
+_REST = 0.02  # seconds of rest after a look, at least
+_LONGEST_REST = 10.0
+_LOOK, _LOOK_A_TASK = 40e-6, 2e-6  # seconds that a look costs, about
+_PART_OF_ONE, _PART_OF_ALL = 0.08, 0.04  # of a core, for looking at services
 _CHUNK = 1000  # tasks encoded and written between two looks at other work
 
 _RUNNING = TaskState.RUNNING
@@ -67,6 +73,7 @@ class ServiceController:
         self._names: dict[str, tuple[int, Wanted]] = {}  # of services without secrets
         self._awaited: dict[str, set[str]] = {}  # by service: those that wait for it to come up
         self._unsure: set[str] = set()  # keys whose last write may or may not have happened
+        self._share = Share(_PART_OF_ALL)
         self._controller = Controller(
             self.name, self._reconcile, workers=WORKERS, pace=self._pace, given_up=self._refuse
         )
@@ -178,8 +185,11 @@ class ServiceController:
                     self._controller.queue.add(f"{item.namespace}/{item.obj.spec.service}")
 
     def _pace(self, key: str) -> float:
-        """Seconds of rest after a look: it costs about two microseconds a task."""
-        return min(0.02 + self._cache.count(TASK, "service", key) * 25e-6, 10.0)
+        """Seconds of rest after a look: for what it cost, and for what was looked at lately of all
+        services."""
+        tasks = self._cache.count(TASK, "service", key)
+        cost = _LOOK + tasks * _LOOK_A_TASK
+        return min(max(_REST + cost / _PART_OF_ONE, self._share.rest(cost)), _LONGEST_REST)
 
     # One service
 
