@@ -46,7 +46,7 @@ from controllers.reconcile.wake import Wake
 
 SLICE = 500  # tasks of one group placed and written at a time
 WRITES = 4  # slices under way to the store
-GATHER = 0.01  # seconds to let a batch of new tasks come together
+GATHER = 0.01  # seconds between two rounds, in which new tasks come together
 PATIENCE = 0.25  # seconds before groups without a node are tried again after a change
 
 _PENDING = TaskState.PENDING
@@ -102,7 +102,7 @@ class Scheduler:
                 group.create_task(self._try_again(), name="scheduler-retry")
                 slots = asyncio.Semaphore(WRITES)
                 while True:
-                    await self._wake.wait(collect=GATHER)
+                    await self._wake.wait(apart=GATHER)
                     await self._round(group, slots)
         finally:
             stop()

@@ -1,7 +1,7 @@
 """What agents report of their tasks, written many at a time.
 
-The model: reports of all nodes gather for some milliseconds, or for as long as the last write
-takes, and go to the store together, each with a compare of its own. Their requests are answered
+The model: reports of all nodes gather for some milliseconds after the last write, or for as long as
+it takes, and go to the store together, each with a compare of its own. Their requests are answered
 when the cache has seen them, so a node's next report is decided on what its last one made.
 
 Only the status is the agent's. Where a write conflicts (a controller has just said Shutdown) the
@@ -11,6 +11,7 @@ report is merged into what the task is now, and tried again.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Sequence
 
 import msgspec
@@ -67,9 +68,12 @@ class Statuses:
 
     async def run(self) -> None:
         """Write what gathers, for ever."""
+        loop = asyncio.get_running_loop()
+        last = -math.inf
         while True:
             await self._there.wait()
-            await asyncio.sleep(GATHER)
+            await asyncio.sleep(last + GATHER - loop.time())
+            last = loop.time()
             self._there.clear()
             requests, self._waiting = self._waiting, []
             try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 
 
 class Wake:
@@ -11,6 +12,7 @@ class Wake:
     def __init__(self) -> None:
         self._event = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
+        self._last = -math.inf  # loop's time
 
     def ring(self) -> None:
         self._event.set()
@@ -24,11 +26,15 @@ class Wake:
             self._timer.cancel()
         self._timer = loop.call_later(seconds, self._due)
 
-    async def wait(self, *, collect: float = 0.0) -> None:
-        """Wait for a ring, then `collect` seconds for more to come with it."""
+    async def wait(self, *, collect: float = 0.0, apart: float = 0.0) -> None:
+        """Wait for a ring, then `collect` seconds for more to come with it; and return `apart`
+        seconds after the last time, at the earliest: so only what is not the first waits."""
         await self._event.wait()
-        if collect > 0:
-            await asyncio.sleep(collect)
+        loop = asyncio.get_running_loop()
+        wait = max(collect, self._last + apart - loop.time())
+        if wait > 0:
+            await asyncio.sleep(wait)
+        self._last = loop.time()
         self._event.clear()
 
     def close(self) -> None:
