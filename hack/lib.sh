@@ -23,6 +23,7 @@ need_root() { [ "$(id -u)" = 0 ] || die "needs root (containers, mounts); try: s
 has() { command -v "$1" >/dev/null 2>&1; }
 systemd_runs() { [ -d /run/systemd/system ]; }
 engine_answers() { has docker && docker version >/dev/null 2>&1; }
+engine_has_runtime() { docker info -f '{{json .Runtimes}}' 2>/dev/null | grep -q '"skep":'; } # of docs/network.md
 
 # What hack/up made is marked, so that hack/down never removes somebody else's data.
 ours=$SKEP_HOME/made-by-hack-up
