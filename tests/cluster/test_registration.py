@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from tests.cluster.engine import Engine
-from tests.cluster.harness import BIN
+from tests.cluster.harness import BIN, Cluster, service, until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.engine]
 
@@ -122,3 +122,36 @@ def test_an_engine_that_can_not_read_its_file_keeps_what_it_had(plain: Engine) -
         plain.configuration.write_text(before)
     assert runtime(plain) is None
     assert not program(plain).exists()
+
+
+def test_an_agent_that_runs_makes_networks_as_soon_as_it_may(plain: Engine, tmp_path: Path) -> None:
+    """And leaves them to the engine again, when that no longer knows the runtime."""
+    cluster = Cluster(tmp_path, socket=plain.socket)
+
+    def networks() -> str:
+        node = cluster.find("node", cluster.node)
+        return str(node["status"]["engine"]["network"]) if node else ""
+
+    def runtime_of(name: str) -> str:
+        cluster.apply(service(name))
+        (task,) = cluster.until_running(name, 1)
+        found = docker(
+            plain, "inspect", "-f", "{{.HostConfig.Runtime}}", task["status"]["container"]["id"]
+        )
+        cluster.ctl("delete", "service", name)
+        until(lambda: not cluster.running_of(name, every=True), "its container is gone")
+        return found.stdout.strip()
+
+    cluster.start()
+    try:
+        assert "the engine does not know the runtime skep" in networks()
+        assert runtime_of("before") == "runc"
+        done(plain, "install")
+        until(lambda: networks() == "skep's, on docker0", "the agent has heard of it")
+        assert runtime_of("since") == "skep"
+        done(plain, "remove")
+        until(lambda: networks() != "skep's, on docker0", "the agent has heard of it")
+        assert runtime_of("after") == "runc"
+    finally:
+        cluster.stop()
+        done(plain, "remove")

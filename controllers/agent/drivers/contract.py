@@ -150,9 +150,9 @@ class Driver(Protocol):
         """Task uids whose container changed (started, died, removed, health, OOM), whoever did it.
 
         The first thing it yields is "" once the subscription stands: list after that, and no
-        change is missed. What this driver was asked to do itself may be left out, as its caller
-        gets the outcome. Raises EngineDown when the stream breaks, or the engine hangs; the caller
-        subscribes anew.
+        change is missed. Another "": the engine is another than `info` said; ask anew. What this
+        driver was asked to do itself may be left out, as its caller gets the outcome. Raises
+        EngineDown when the stream breaks, or the engine hangs; the caller subscribes anew.
         """
 
     async def pull(

@@ -53,7 +53,7 @@ from controllers.agent.drivers.engine.wiring import Wiring
 DEFAULT_SOCKET = "unix:///var/run/docker.sock"
 
 _NOT_MODIFIED = 304  # it runs already
-_EVENTS = ["start", "die", "oom", "destroy", "health_status"]
+_EVENTS = ["start", "die", "oom", "destroy", "health_status", "reload"]
 # Events between the engine's headers and its subscription would be lost without looking back.
 _LOOK_BACK_SECONDS = 3
 _FIRST_WAIT, _LAST_WAIT = 0.05, 1.0  # seconds, for an earlier try to make a container
@@ -93,6 +93,7 @@ class DockerDriver:
         self._quiet = quiet
         self._cluster = cluster
         self._node = node
+        self._labels = {body.CLUSTER: cluster, body.NODE: node}  # of our containers
         self._client = EngineClient(socket or os.environ.get("DOCKER_HOST") or DEFAULT_SOCKET)
         self._names = Names(run_dir / node / f"hosts-{cluster[:8]}")
         self._creating = asyncio.Semaphore(parallel.create)
@@ -136,7 +137,8 @@ class DockerDriver:
         return [container for container in found if container is not None]
 
     async def events(self) -> AsyncGenerator[str, None]:
-        filters = {"type": ["container"], "event": _EVENTS, "label": self._own()}
+        # Without our labels, as what the engine says of itself has none.
+        filters = {"type": ["container", "daemon"], "event": _EVENTS}
         since = str(int(time.time()) - _LOOK_BACK_SECONDS)
         params = {"filters": json.dumps(filters), "since": since}
         async with self._client.stream("GET", "events", params=params) as answer:
@@ -144,13 +146,18 @@ class DockerDriver:
             yield ""
             async with contextlib.aclosing(self._client.lines(answer, self._quiet)) as lines:
                 async for line in lines:
-                    if uid := self._heard(json.loads(line)):
+                    event = json.loads(line)
+                    if event["Type"] == "daemon":
+                        yield ""  # it has read its configuration again
+                    elif uid := self._heard(event):
                         yield uid
         raise EngineDown(f"the container engine at {self._client.url} closed its events stream")
 
     def _heard(self, event: Mapping[str, Any]) -> str:
         """Whose container it is about; "" where nobody need look."""
         action, about = event["Action"], event["Actor"]["Attributes"]
+        if any(about.get(name) != value for name, value in self._labels.items()):
+            return ""
         container_id, uid = event["Actor"]["ID"], body.owned(about, about.get("name", ""))
         ours = (action, container_id) in self._doing
         self._doing.discard((action, container_id))
@@ -336,12 +343,10 @@ class DockerDriver:
 
     # Finding.
 
-    def _own(self) -> list[str]:
-        return [f"{body.CLUSTER}={self._cluster}", f"{body.NODE}={self._node}"]
-
     async def _list(self, *labels: str) -> dict[str, str]:
         """Task uid → container id."""
-        filters = json.dumps({"label": [*self._own(), *labels]})
+        own = (f"{name}={value}" for name, value in self._labels.items())
+        filters = json.dumps({"label": [*own, *labels]})
         listed: list[dict[str, Any]] = await self._client.call(
             "GET", "containers/json", params={"all": "1", "filters": filters}
         )
@@ -486,7 +491,7 @@ class DockerDriver:
         except NotFound:
             return None
         labels = inspected["Config"]["Labels"] or {}
-        whose = {body.TASK: spec.task_uid, body.CLUSTER: self._cluster, body.NODE: self._node}
+        whose = {body.TASK: spec.task_uid, **self._labels}
         if any(labels.get(label) != value for label, value in whose.items()):
             raise Refused(
                 f"a container named {name} is there already and was not made for this task; "
