@@ -61,6 +61,7 @@ from api.types.task import TaskState
 MIB = 1024 * 1024
 SEALING_KEYS = PREFIX + "sealing-keys"
 KEYS = PREFIX + "keys"
+SUBRESOURCES = web.AppKey("subresources", frozenset[tuple[str, str]])
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -202,6 +203,7 @@ def make_app(
     app.cleanup_ctx.append(server.running)
     app.on_shutdown.append(server.end_streams)
     handlers = server.handlers
+    app[SUBRESOURCES] = handlers.subresources
 
     async def objects(request: web.Request) -> web.StreamResponse:
         identity = identify(request)

@@ -15,6 +15,7 @@ from api.server.agents import Agents
 from api.server.apply import Applier, Options
 from api.server.auth import Caller, refused
 from api.server.deletions import Deletions
+from api.server.discovery import verbs_of
 from api.server.documents import parse_json
 from api.server.metrics import Metrics
 from api.server.middleware import answer
@@ -79,6 +80,11 @@ class Handlers:
             (TASK.name, "log"): self._log,
             (TASK.name, "exec"): self._exec,
         }
+
+    @property
+    def subresources(self) -> frozenset[tuple[str, str]]:
+        """The kinds' names and what each serves besides its objects and their status."""
+        return frozenset(self._by_sub)
 
     async def object(self, request: web.Request, target: Target) -> web.StreamResponse:
         """Whatever a path below /apis/skep.dev/v1/ names."""
@@ -151,6 +157,13 @@ class Handlers:
         raise status.not_allowed(request.method, target.kind.plural)
 
     async def _delete_collection(self, request: web.Request, target: Target) -> web.Response:
+        if "deletecollection" not in verbs_of(target.kind):
+            raise status.not_allowed("DELETE", target.kind.plural)
+        if target.kind.namespaced and not target.namespace:
+            raise status.bad_request(
+                f"{target.kind.plural} are deleted in a namespace, not in all at once: DELETE"
+                f" …/namespaces/<namespace>/{target.kind.plural}"
+            )
         options = await requests.delete_options(request, self._settings)
         chosen = requests.selection(request, target)
         items = lists.selected(self._cache, target.kind, target.namespace, chosen)

@@ -1,7 +1,6 @@
 """OpenAPI v3 of the API, made of schemas/v1: what kubectl validates and explains with.
 
-The schemas are JSON Schema 2020-12; OpenAPI 3.0 is an older relative of it. What it can't say
-(names of properties, words for patterns) is left out here, and checked by the server all the same.
+What there is besides objects and their common subresources is in `operations`.
 """
 
 from __future__ import annotations
@@ -15,36 +14,25 @@ import msgspec
 from aiohttp import web
 
 from api.schema import for_kind
-from api.server import admission, patches, status
+from api.server import admission, operations, patches, status
 from api.server.discovery import STATUS_KINDS, verbs_of
+from api.server.openapiparts import (
+    Document,
+    content,
+    converted,
+    described,
+    in_path,
+    name,
+    one_of,
+    query,
+    ref,
+)  # fmt: skip
 from api.server.paths import PREFIX
 from api.server.podschema import POD
 from api.types.kinds import EVENT, KINDS, SERVICE, Kind
 from api.types.meta import API_GROUP
 
-Document = dict[str, Any]
-
 GROUP_PATH = f"apis/{API_GROUP}/v1"
-_KEPT = frozenset(
-    {
-        "default",
-        "description",
-        "enum",
-        "format",
-        "maxItems",
-        "maxLength",
-        "maximum",
-        "minItems",
-        "minLength",
-        "minimum",
-        "pattern",
-        "readOnly",
-        "required",
-        "title",
-        "uniqueItems",
-        "writeOnly",
-    }
-)
 
 
 def add_routes(app: web.Application, guard: Any) -> None:
@@ -82,8 +70,11 @@ def document() -> Document:
     paths: Document = {}
     for kind in KINDS:
         paths.update(_paths(kind))
+    more = operations.rendered()
+    paths.update(more.paths)
     schemas = {name(kind.name): _component(kind) for kind in KINDS}
     schemas |= {name(f"{kind.name}List"): _list(kind) for kind in KINDS}
+    schemas |= more.schemas
     schemas |= {
         name("Patch"): {"type": "object", "description": "The fields to change; null: to remove."},
         name("Steps"): _steps(),
@@ -105,12 +96,12 @@ def core() -> Document:
     pod = {**POD, "x-kubernetes-group-version-kind": [_core_gvk("Pod")]}
     paths = {
         f"/api/v1/namespaces/{{namespace}}/{plural}/{{name}}": {
-            "parameters": [_in_path("namespace"), _in_path("name")],
+            "parameters": [in_path("namespace"), in_path("name")],
             "get": {
                 "operationId": f"getCore{kind}",
                 "tags": [plural],
                 "responses": {
-                    "200": _json("What there is.", {"$ref": f"#/components/schemas/v1.{kind}"})
+                    "200": described("What there is.", {"$ref": f"#/components/schemas/v1.{kind}"})
                 },
                 "x-kubernetes-action": "get",
                 "x-kubernetes-group-version-kind": _core_gvk(kind),
@@ -133,62 +124,6 @@ def _core_gvk(kind: str) -> Document:
 _DOCUMENTS: dict[str, Callable[[], Document]] = {GROUP_PATH: document, "api/v1": core}
 
 
-def name(kind: str) -> str:
-    return f"dev.skep.v1.{kind}"
-
-
-def converted(node: Any) -> Any:
-    """A schema of ours in OpenAPI's words."""
-    if not isinstance(node, dict):
-        return node
-    result: Document = {key: value for key, value in node.items() if key in _KEPT}
-    if "const" in node:
-        result["enum"] = [node["const"]]
-        result["type"] = "string"
-    elif "enum" in node and "type" not in node:
-        result["type"] = "string"
-    result |= _type(node)
-    if node.get("examples"):
-        result["example"] = node["examples"][0]
-    for key, words in _LIST_WORDS.items():
-        if key in node:
-            result |= words(node[key])
-    if "properties" in node:
-        result["properties"] = {key: converted(each) for key, each in node["properties"].items()}
-    for key in ("items", "additionalProperties"):
-        if key in node:
-            result[key] = converted(node[key])
-    return result
-
-
-def _keyed(keys: list[str]) -> Document:
-    return {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": keys}
-
-
-def _set(_: bool) -> Document:
-    return {"x-kubernetes-list-type": "set"}
-
-
-_LIST_WORDS: dict[str, Callable[[Any], Document]] = {
-    "x-list-keys": _keyed,
-    "x-list-set": _set,
-}
-
-
-def _type(node: Document) -> Document:
-    given = node.get("type")
-    if isinstance(given, str):
-        return {"type": given}
-    if not isinstance(given, list):
-        return {}
-    types = [each for each in given if each != "null"]
-    nullable: Document = {"nullable": True} if "null" in given else {}
-    if len(types) == 1:
-        return {"type": types[0], **nullable}
-    words = {"x-kubernetes-int-or-string": True} if set(types) == {"integer", "string"} else {}
-    return {"anyOf": [{"type": each} for each in types], **words, **nullable}
-
-
 def _component(kind: Kind) -> Document:
     return {**converted(for_kind(kind)), "x-kubernetes-group-version-kind": [_gvk(kind)]}
 
@@ -202,7 +137,7 @@ def _list(kind: Kind) -> Document:
             "apiVersion": {"type": "string"},
             "kind": {"type": "string"},
             "metadata": {"type": "object", "description": "resourceVersion and continue."},
-            "items": {"type": "array", "items": _ref(kind.name)},
+            "items": {"type": "array", "items": ref(kind.name)},
         },
         "x-kubernetes-group-version-kind": [{**_gvk(kind), "kind": f"{kind.name}List"}],
     }
@@ -266,22 +201,18 @@ def _gvk(kind: Kind) -> Document:
     return {"group": API_GROUP, "version": "v1", "kind": kind.name}
 
 
-def _ref(kind: str) -> Document:
-    return {"$ref": f"#/components/schemas/{name(kind)}"}
-
-
 def _paths(kind: Kind) -> Document:
     """Every path of a kind, with what can be done there."""
     verbs = verbs_of(kind)
     base = f"{PREFIX}namespaces/{{namespace}}/{kind.plural}" if kind.namespaced else ""
     base = base or f"{PREFIX}{kind.plural}"
-    in_path = [_in_path("namespace")] if kind.namespaced else []
-    collection: Document = {"parameters": in_path, "get": _operation(kind, "list")}
+    inside = [in_path("namespace")] if kind.namespaced else []
+    collection: Document = {"parameters": inside, "get": _operation(kind, "list")}
     if "create" in verbs:
         collection["post"] = _operation(kind, "post", body=kind.name, code="201")
     if "deletecollection" in verbs:
         collection["delete"] = _operation(kind, "deletecollection")
-    one: Document = {"parameters": [*in_path, _in_path("name")], "get": _operation(kind, "get")}
+    one: Document = {"parameters": [*inside, in_path("name")], "get": _operation(kind, "get")}
     if "update" in verbs:
         one["put"] = _operation(kind, "put", body=kind.name)
         one["patch"] = _operation(kind, "patch")
@@ -325,8 +256,8 @@ def _operation(
         "tags": [kind.plural],
         "parameters": _queries(action),
         "responses": {
-            code: _json("What there is.", _ref(answer)),
-            "default": _json("Why not.", _ref("Status")),
+            code: described("What there is.", ref(answer)),
+            "default": described("Why not.", ref("Status")),
         },
         "x-kubernetes-action": action,
         "x-kubernetes-group-version-kind": _gvk(kind),
@@ -337,17 +268,17 @@ def _operation(
         operation["responses"]["201"] = operation["responses"]["200"]
         operation["requestBody"] = {
             "content": {
-                patches.MERGE: {"schema": _ref("Patch")},
-                patches.JSON: {"schema": _ref("Steps")},
-                patches.APPLY: {"schema": _ref(kind.name)},
+                patches.MERGE: {"schema": ref("Patch")},
+                patches.JSON: {"schema": ref("Steps")},
+                patches.APPLY: {"schema": ref(kind.name)},
             },
             "required": True,
         }
     elif action in ("delete", "deletecollection"):
-        operation["requestBody"] = {"content": _content(_ref("DeleteOptions"))}
-        operation["responses"]["200"] = _json("What was deleted, or that it was.", {})
+        operation["requestBody"] = {"content": content(ref("DeleteOptions"))}
+        operation["responses"]["200"] = described("What was deleted, or that it was.", {})
     elif body:
-        operation["requestBody"] = {"content": _content(_ref(body)), "required": True}
+        operation["requestBody"] = {"content": content(ref(body)), "required": True}
     return operation
 
 
@@ -356,53 +287,33 @@ def _queries(action: str) -> list[Document]:
     number: Document = {"type": "integer", "minimum": 0}
     flag: Document = {"type": "boolean"}
     version: Document = {"type": "string", "pattern": "^[0-9]{0,19}$"}
-    dry_run = _query("dryRun", _one_of("All"), "All: every stage, and nothing written.")
-    validation = _one_of(admission.STRICT, admission.WARN, admission.IGNORE)
+    dry_run = query("dryRun", one_of("All"), "All: every stage, and nothing written.")
+    validation = one_of(admission.STRICT, admission.WARN, admission.IGNORE)
     writing = [
         dry_run,
-        _query("fieldManager", text, "Who writes, for managedFields."),
-        _query("fieldValidation", validation, "What to do with unknown fields."),
+        query("fieldManager", text, "Who writes, for managedFields."),
+        query("fieldValidation", validation, "What to do with unknown fields."),
     ]
     if action == "patch":
-        return [*writing, _query("force", flag, "Take over fields that others manage.")]
+        return [*writing, query("force", flag, "Take over fields that others manage.")]
     if action in ("post", "put"):
         return writing
     if action == "get":
         return []
     selecting = [
-        _query("labelSelector", text, "Such as app=web,tier!=back."),
-        _query("fieldSelector", text, "Such as metadata.name=web."),
+        query("labelSelector", text, "Such as app=web,tier!=back."),
+        query("fieldSelector", text, "Such as metadata.name=web."),
     ]
     if action == "list":
         return [
             *selecting,
-            _query("limit", number, "How many at most; the rest comes with continue."),
-            _query("continue", text, "The last page's metadata.continue."),
-            _query("resourceVersion", version, "At least as new as this."),
-            _query("resourceVersionMatch", _one_of("Exact", "NotOlderThan"), "How to take it."),
-            _query("watch", flag, "Changes, as they happen."),
-            _query("allowWatchBookmarks", flag, "Say now and then how far a quiet watch is."),
-            _query("sendInitialEvents", flag, "Begin a watch with what there is."),
-            _query("timeoutSeconds", number, "When to end a watch."),
+            query("limit", number, "How many at most; the rest comes with continue."),
+            query("continue", text, "The last page's metadata.continue."),
+            query("resourceVersion", version, "At least as new as this."),
+            query("resourceVersionMatch", one_of("Exact", "NotOlderThan"), "How to take it."),
+            query("watch", flag, "Changes, as they happen."),
+            query("allowWatchBookmarks", flag, "Say now and then how far a quiet watch is."),
+            query("sendInitialEvents", flag, "Begin a watch with what there is."),
+            query("timeoutSeconds", number, "When to end a watch."),
         ]
     return [dry_run, *(selecting if action == "deletecollection" else [])]
-
-
-def _one_of(*words: str) -> Document:
-    return {"type": "string", "enum": list(words)}
-
-
-def _query(name: str, schema: Document, description: str) -> Document:
-    return {"name": name, "in": "query", "description": description, "schema": schema}
-
-
-def _in_path(name: str) -> Document:
-    return {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
-
-
-def _json(description: str, schema: Document) -> Document:
-    return {"description": description, "content": _content(schema)}
-
-
-def _content(schema: Document) -> Document:
-    return {"application/json": {"schema": schema}}

@@ -25,8 +25,10 @@ from api.pki.credentials import Credentials
 from api.pki.identity import Role
 from api.pki.tls import client_context, server_context
 from api.server import Settings, make_app, serve
+from api.server.app import SUBRESOURCES
 from api.server.audit import Audit
 from api.server.join import Note, note_nothing
+from api.server.keys import KeysHandlers
 from api.server.listener import Listener
 from api.store.cache import Cache
 from api.store.contract import ABSENT, Store, Write
@@ -57,6 +59,7 @@ class Running:
         self.trust = trust
         self.listener = listener
         self.routes: list[tuple[str, str]] = []  # method (or *) and path, as the server has them
+        self.subresources: frozenset[tuple[str, str]] = frozenset()  # the kind's name, and its own
         self.url = f"https://127.0.0.1:{listener.addresses[0][1]}"
 
     @property
@@ -103,6 +106,7 @@ async def running_server(
     history: int = 100_000,
     audit: Audit | None = None,
     note: Note = note_nothing,
+    keys: KeysHandlers | None = None,
 ) -> AsyncIterator[Running]:
     """A server with namespace `default`; all of it is gone at the end."""
     with TemporaryDirectory(prefix="skep-test-") as scratch:
@@ -124,6 +128,7 @@ async def running_server(
                 settings=settings or Settings(),
                 audit=audit,
                 note=note,
+                keys=keys,
             )
             tls = server_context(authority.issue("manager", Role.MANAGER), strangers=True)
             listener = await serve(app, host="127.0.0.1", port=0, tls=tls)
@@ -134,6 +139,7 @@ async def running_server(
                     for route in app.router.routes()
                     if route.resource is not None
                 ]
+                running.subresources = app[SUBRESOURCES]
                 if cache.get(NAMESPACE, "", "default") is None:
                     await running.put(Namespace(metadata=Metadata(name="default", uid="ns")))
                 yield running
