@@ -200,3 +200,18 @@ async def test_a_link_that_an_agent_left_is_replaced(
     left.symlink_to("/proc/1/fd/9999")
     async with namespaces.wired("one", BRIDGE):
         assert left.exists()
+
+
+async def test_links_of_agents_that_are_gone_are_taken_away(place: int, tmp_path: Path) -> None:
+    links = tmp_path / "links"
+    links.mkdir()
+    (links / "gone").symlink_to("/proc/4194999/fd/9")
+    (links / "other").symlink_to(f"/proc/{place}/fd/0")  # a number that was given again
+    living = Namespaces(Path(f"/proc/{place}/ns/net"), links)
+    await living.open()
+    async with living.wired("living", BRIDGE):
+        second = Namespaces(Path(f"/proc/{place}/ns/net"), links)
+        await second.open()
+        assert [link.name for link in links.iterdir()] == ["living"]
+        await second.close()
+    await living.close()

@@ -176,6 +176,9 @@ class Namespaces:
 
     def _enter(self) -> None:
         self._links.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for link in self._links.iterdir():
+            if _left(link):
+                link.unlink(missing_ok=True)
         where = os.open(self._place, os.O_RDONLY | os.O_CLOEXEC)
         try:
             _set_namespace(where)
@@ -194,6 +197,15 @@ class Namespaces:
             self._outside.close()
             os.close(self._where)
             self._where = -1
+
+
+def _left(link: Path) -> bool:
+    """Whether an agent that was killed has left it: its process is gone, or the number is that of
+    another, which has no namespace there. We have none yet."""
+    try:
+        return not str(link.readlink().readlink()).startswith("net:[")
+    except OSError:
+        return True
 
 
 async def _in_new_thread(work: Callable[[], T]) -> T:
