@@ -3,8 +3,8 @@
 Both use the same Docker Engine and the same busybox image from a registry on loopback, and are
 asked with their own command line (`ctl apply`, `docker service create -d`). Each side has one
 service of `sleep` that ends at once on SIGTERM, restart delay 0, monitor 0, no health check;
-containers are on the engine's default bridge on both. What differs: skep's containers find each
-other by name there.
+containers are on the engine's default bridge on both. What differs: skep's agent makes its
+containers' networks there itself (docs/network.md), and they find each other by name.
 """
 
 from __future__ import annotations
