@@ -28,7 +28,7 @@ NETWORK: dict[str, Any] = {
 
 
 def test_an_engine_with_the_runtime_fits() -> None:
-    fits(INFO)
+    assert fits(INFO) == "/usr/local/libexec/skep/runtime"
 
 
 @pytest.mark.parametrize(

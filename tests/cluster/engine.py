@@ -82,6 +82,11 @@ class Engine:
             self._process = None
             self._end_containerd()
 
+    def reload(self) -> None:
+        """It reads its configuration again."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGHUP)
+
     def pause(self) -> None:
         """It hangs: takes connections, and answers none."""
         if self._process is not None:

@@ -149,6 +149,12 @@ def test_an_agent_that_runs_makes_networks_as_soon_as_it_may(plain: Engine, tmp_
         done(plain, "install")
         until(lambda: networks() == "skep's, on docker0", "the agent has heard of it")
         assert runtime_of("since") == "skep"
+        program(plain).rename(program(plain).with_name("moved"))
+        plain.reload()
+        until(lambda: "is not there or can't be run" in networks(), "the agent has seen that")
+        program(plain).with_name("moved").rename(program(plain))
+        plain.reload()
+        until(lambda: networks() == "skep's, on docker0", "the agent has seen that")
         done(plain, "remove")
         until(lambda: networks() != "skep's, on docker0", "the agent has heard of it")
         assert runtime_of("after") == "runc"

@@ -58,8 +58,14 @@ class Wiring:
         try:
             if not self._wanted:
                 raise NotShared("the agent was started with --engine-network")
-            fits(info)
-            await self._open(_engine(self._client.url))
+            program = fits(info)
+            engine = _engine(self._client.url)
+            if not os.access(f"/proc/{engine}/root{program}", os.X_OK):
+                raise NotShared(
+                    f"the engine's runtime {RUNTIME}, {program}, is not there or can't be run;"
+                    " `skepd engine install` puts it in place"
+                )
+            await self._open(engine)
             self.bridge = shared(await self._client.call("GET", "networks/bridge"))
             self.reason = ""
         except (NotShared, NetworkError) as error:
@@ -134,9 +140,10 @@ class Wiring:
             raise NotShared(f"{error.filename}: {error.strerror}") from error
 
 
-def fits(info: Mapping[str, Any]) -> None:
-    """From the engine's info. Raises NotShared."""
-    if RUNTIME not in (info.get("Runtimes") or {}):
+def fits(info: Mapping[str, Any]) -> str:
+    """The runtime's program, from the engine's info. Raises NotShared."""
+    runtimes = info.get("Runtimes") or {}
+    if RUNTIME not in runtimes:
         raise NotShared(
             f"the engine does not know the runtime {RUNTIME}; `skepd engine install` tells it, and"
             " containers then start in about half the time"
@@ -146,6 +153,7 @@ def fits(info: Mapping[str, Any]) -> None:
     for option in info.get("SecurityOptions") or ():
         if re.match("name=(userns|rootless)", option):
             raise NotShared(f"the engine's containers are in another user namespace ({option})")
+    return str(runtimes[RUNTIME].get("path", ""))
 
 
 def shared(network: Mapping[str, Any]) -> Bridge:
