@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
@@ -75,7 +76,7 @@ async def test_a_container_costs_six_calls_in_its_life(counted: Counted) -> None
     uids = [add(FOREVER, revision="web-a", image=IMAGE) for _ in range(TASKS)]
     started = await counted.until(lambda: counted.all_are(TaskState.RUNNING))
     assert started == {
-        f"GET images/{IMAGE.replace('/', '%2F')}/json": 1,
+        f"GET images/{quote(IMAGE, safe='')}/json": 1,
         "POST containers/create": TASKS,
         "POST containers/*/start": TASKS,
         "GET containers/*/json": TASKS,

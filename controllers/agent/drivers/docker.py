@@ -146,7 +146,7 @@ class DockerDriver:
             yield ""
             async with contextlib.aclosing(self._client.lines(answer, self._quiet)) as lines:
                 async for line in lines:
-                    event = json.loads(line)
+                    event = msgspec.json.decode(line)
                     if event["Type"] == "daemon":
                         yield ""  # it has read its configuration again
                     elif uid := self._heard(event):
@@ -335,8 +335,8 @@ class DockerDriver:
         self._doing.update(events)
         done = False
         try:
-            async with self._client.stream(method, path, params=params, seconds=seconds) as answer:
-                done = answer.status != _NOT_MODIFIED
+            answer = await self._client.ask(method, path, params=params, seconds=seconds)
+            done = answer.status != _NOT_MODIFIED
         finally:
             if not done:
                 self._doing.difference_update(events)

@@ -1,6 +1,7 @@
 """Calls to the Engine's HTTP API, and its errors in our words.
 
-All goes through aiodocker's session: one pool of kept-alive connections on the engine's socket.
+What has one answer goes over connections of our own where the engine is on a socket of this node;
+what streams or is hijacked, and all with an engine elsewhere (TLS, ssh), through aiodocker.
 The API version is the engine's own, asked for once and again after it was away, since it may have
 come back as another version.
 """
@@ -8,18 +9,21 @@ come back as another version.
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
+from urllib.parse import quote, urlencode
 
 import aiodocker
 import aiohttp
+import msgspec
 
 from controllers.agent.drivers.contract import DriverError, EngineDown, NotFound, Refused
+from controllers.agent.drivers.engine.connections import Answer, Connections
 
 CALL_SECONDS = 120.0  # an engine that takes longer for one call is as good as gone
 
+_SOCKET = "unix://"
 _CANNOT_CONNECT = 900  # aiodocker's own status for it
 
 # The engine answers 500 to these, though no second try can go better.
@@ -40,6 +44,8 @@ class EngineClient:
     def __init__(self, url: str) -> None:
         self.url = url
         self._docker: aiodocker.Docker | None = None
+        here = url.startswith(_SOCKET)
+        self._connections = Connections(url.removeprefix(_SOCKET)) if here else None
 
     @property
     def docker(self) -> aiodocker.Docker:
@@ -61,9 +67,47 @@ class EngineClient:
         seconds: float | None = CALL_SECONDS,
     ) -> Any:
         """One request and its JSON answer. Raises what `words` makes of a failure."""
-        async with self.stream(method, path, params=params, body=body, seconds=seconds) as answer:
-            content = await answer.read()
-        return json.loads(content) if content else None
+        answer = await self.ask(method, path, params=params, body=body, seconds=seconds)
+        try:
+            return msgspec.json.decode(answer.body) if answer.body else None
+        except msgspec.DecodeError as error:
+            said = answer.body[:100].decode(errors="replace")
+            raise DriverError(
+                f"the container engine at {self.url} answered {method} {path} with what is no"
+                f" JSON: {said!r}"
+            ) from error
+
+    async def ask(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, str] | None = None,
+        body: object = None,
+        seconds: float | None = CALL_SECONDS,
+    ) -> Answer:
+        """One request and its whole answer. Raises what `words` makes of a failure."""
+        if self._connections is None:
+            async with self.stream(
+                method, path, params=params, body=body, seconds=seconds
+            ) as streamed:
+                return Answer(streamed.status, await streamed.read())
+        query = f"?{urlencode(params)}" if params else ""
+        data = b"" if body is None else msgspec.json.encode(body)
+        try:
+            target = f"/{await self._version()}/{quote(path, safe='/:@%')}{query}"
+            answer = await self._connections.ask(method, target, data, seconds)
+            if answer.status >= 400:
+                raise _failure(answer)
+        except (aiodocker.DockerError, OSError, TimeoutError) as error:
+            raise self.words(error) from error
+        return answer
+
+    async def _version(self) -> str:
+        docker = self.docker
+        if docker.api_version == "auto":
+            await docker._check_version()
+        return docker.api_version
 
     @asynccontextmanager
     async def stream(
@@ -82,7 +126,7 @@ class EngineClient:
                 path,
                 method,
                 params=params,
-                data=None if body is None else json.dumps(body),
+                data=None if body is None else msgspec.json.encode(body),
                 headers=headers,
                 timeout=aiohttp.ClientTimeout(total=seconds),
             ) as answer:
@@ -126,6 +170,8 @@ class EngineClient:
         )
 
     async def close(self) -> None:
+        if self._connections is not None:
+            self._connections.close()
         if self._docker is not None:
             docker, self._docker = self._docker, None
             await docker.close()
@@ -136,8 +182,8 @@ class EngineClient:
 
 def _connector(url: str) -> tuple[str, aiohttp.BaseConnector | None]:
     """As many connections as there are calls; None leaves it to aiodocker (TLS, ssh)."""
-    if url.startswith("unix://"):
-        return "unix://localhost", aiohttp.UnixConnector(url.removeprefix("unix://"), limit=0)
+    if url.startswith(_SOCKET):
+        return "unix://localhost", aiohttp.UnixConnector(url.removeprefix(_SOCKET), limit=0)
     return url, None
 
 
@@ -151,6 +197,19 @@ def _reason(error: BaseException) -> str:
             return cause.strerror
         cause = cause.__cause__ or cause.__context__
     return str(error) or type(error).__name__
+
+
+def _failure(answer: Answer) -> aiodocker.DockerError:
+    """As aiodocker has it."""
+    try:
+        text = msgspec.json.decode(answer.body, type=_Said).message
+    except msgspec.MsgspecError:
+        text = answer.body.decode(errors="replace")
+    return aiodocker.DockerError(answer.status, text)
+
+
+class _Said(msgspec.Struct):
+    message: str
 
 
 def _refusal(error: aiodocker.DockerError) -> DriverError:
