@@ -2,11 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
+from collections.abc import Iterator
 
-import structlog
+
+@contextlib.contextmanager
+def _unseen(package: str) -> Iterator[None]:
+    """Within: importing it fails, as where it is not installed."""
+    before = sys.modules.get(package)
+    sys.modules[package] = None  # type: ignore[assignment]  # how Python is told
+    try:
+        yield
+    finally:
+        del sys.modules[package]
+        if before is not None:
+            sys.modules[package] = before
+
+
+# structlog imports rich where it finds it, for tracebacks that we don't want: 66 modules, 6 MiB.
+with _unseen("rich"):
+    import structlog
 
 
 def configure(level: str, form: str) -> None:
