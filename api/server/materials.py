@@ -48,6 +48,13 @@ def opened(template: Document) -> Iterator[str]:
                 f"bind mount of {mount['source']}: whoever can use a container engine's socket has"
                 " the run of the node, and every secret on it"
             )
+        elif (source == "/sys" or f"{source}/".startswith("/sys/kernel/")) and not mount.get(
+            "readOnly"
+        ):
+            yield (
+                f"bind mount of {mount['source']}: whoever can write there traces and changes what"
+                " the node's kernel does, for every process on it; mount it with readOnly: true"
+            )
         elif source == "/" and not mount.get("readOnly"):
             yield (
                 "bind mount of /: whoever can write to the node's root has the run of the node, and"

@@ -27,8 +27,11 @@ REACHING: dict[str, dict[str, Any]] = {
     "security.seLinux.level": {"security": {"seLinux": {"level": "s0:c1,c2"}}},
     "security.seLinux.disable": {"security": {"seLinux": {"disable": True}}},
     "capability CAP_SYS_ADMIN": {"capabilities": {"add": ["NET_ADMIN", "CAP_SYS_ADMIN"]}},
-    "bind mount of /": {"mounts": [{"type": "bind", "source": "/", "target": "/host"}]},
 }
+for _source in ("/", "/proc", "/proc/1/root", "/sys/kernel", "/run/docker.sock", "/var/lib/skep"):
+    REACHING[f"bind mount of {_source}"] = {
+        "mounts": [{"type": "bind", "source": _source, "target": "/host", "readOnly": True}]
+    }
 KEPT_IN = {
     "security": {"noNewPrivileges": False, "seLinux": {"type": "container_init_t"}},
     "capabilities": {"add": ["NET_ADMIN"], "drop": ["ALL"]},
