@@ -38,6 +38,7 @@ from api.server.images import Images
 from api.server.join import Joins, Note, note_nothing
 from api.server.keys import KeysHandlers
 from api.server.limits import Busy, Limits
+from api.server.managers import Managers
 from api.server.metrics import Metrics
 from api.server.middleware import Handler, access, failures, limited, target_of
 from api.server.nodes import HEARTBEAT_SECONDS, Sessions
@@ -99,7 +100,8 @@ class Server:
         payloads = Payloads(store)
         opener = Opener(trust, cache)
         self._unsubscribe = cache.listen(payloads.heard, kinds={SECRET})
-        resources = Resources(store, cache, payloads, opener, clock)
+        managers = Managers(cache, lambda: len(trust.managers))
+        resources = Resources(store, cache, payloads, opener, managers, clock)
         deletions = Deletions(store, cache, resources)
         self.watches = Watches(cache, queue_bytes=settings.watch_queue)
         self.assignments = Assignments(cache, payloads)

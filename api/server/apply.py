@@ -35,7 +35,7 @@ from api.store.cache import Cache, Item
 from api.store.contract import ABSENT, Conflict, Store, Write
 from api.store.keys import object_key
 from api.types import codec
-from api.types.kinds import BY_NAME, CONFIG, KINDS, NAMESPACE, SECRET, SERVICE, Kind
+from api.types.kinds import BY_NAME, CONFIG, KINDS, NAMESPACE, NODE, SECRET, SERVICE, Kind
 from api.types.service import Service
 
 _ORDER = {kind.name: at for at, kind in enumerate(KINDS)}
@@ -246,8 +246,20 @@ class Applier:
                 causes += _at(entry.index, error.causes)
             except Failure as failure:
                 causes += _at(entry.index, [Cause(message=failure.message, reason=failure.reason)])
+        causes += causes or self._none_left(entries)
         if causes:
             raise status.invalid_items(causes)
+
+    def _none_left(self, entries: Sequence[_Entry]) -> list[Cause]:
+        """Why not, where the set as a whole would leave the cluster without a manager."""
+        drafts = [entry.draft for entry in entries if entry.draft is not None]
+        try:
+            self._resources.managers.require_one_left(drafts)
+        except Failure as failure:
+            named = failure.details.get("name")
+            index = next(entry.index for entry in entries if entry.id == (NODE.name, "", named))
+            return _at(index, [Cause(message=failure.message, reason=failure.reason)])
+        return []
 
     async def _draft(self, entry: _Entry, options: Options, world: _World) -> None:
         """Decide one item on what there is now. Raises Rejected, Failure, StoreError."""

@@ -27,6 +27,7 @@ from api.server.documents import (
     decode,
 )
 from api.server.managed import Author, Book
+from api.server.managers import Managers
 from api.server.patches import Patch
 from api.server.payloads import Payloads
 from api.server.sealed import Opener
@@ -100,6 +101,7 @@ class Resources:
         cache: Cache,
         payloads: Payloads,
         opener: Opener,
+        managers: Managers,
         clock: Clock = utc_now,
     ) -> None:
         self._store = store
@@ -107,6 +109,7 @@ class Resources:
         self._payloads = payloads
         self._opener = opener
         self._clock = clock
+        self.managers = managers
 
     def now(self) -> datetime:
         return self._clock()
@@ -363,6 +366,7 @@ class Resources:
                 raise status.invalid(kind, namespace, name, error.causes) from None
             if options.confined:
                 reach.require(kind, name, draft.document, decode(item.value))
+            self.managers.require_one_left([draft])
             draft.warnings += admission.warnings(kind, namespace, draft.document, self)
             if not draft.changed and not draft.gone:
                 return self._written(draft, item.revision, changed=False)

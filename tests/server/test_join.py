@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import aiohttp
+import msgspec
 import pytest
 from yarl import URL
 
@@ -20,6 +21,8 @@ from api.pki.identity import Role
 from api.pki.requests import new_request
 from api.pki.tls import client_context, server_context, stranger_context
 from api.server import Settings, serve
+from api.store.contract import Write
+from api.trust.records import ManagerRecord, manager_key
 from api.types.assignment import SessionRequest
 from api.types.join import JoinRequest
 from api.types.kinds import NODE, SERVICE
@@ -393,12 +396,49 @@ async def test_a_managers_machine_is_demoted_before_it_is_removed(
     server: Running, admin: Client
 ) -> None:
     await joined(server)
-    await admin.patch(NODE, "", "a", {"spec": {"role": "manager"}})
+    await admin.apply([machine("a", "manager"), machine("other", "manager")])
     with pytest.raises(ApiError, match="ctl node demote a") as caught:
         await admin.delete(NODE, "", "a", force=True)
     assert caught.value.code == 409
     await admin.patch(NODE, "", "a", {"spec": {"role": "worker"}})
     await admin.delete(NODE, "", "a")
+
+
+def machine(name: str, role: str) -> dict[str, Any]:
+    metadata = {"name": name}
+    return {
+        "apiVersion": "skep.dev/v1", "kind": "Node", "metadata": metadata, "spec": {"role": role},
+    }  # fmt: skip
+
+
+async def test_the_last_manager_stays_one_whatever_is_asked(server: Running, admin: Client) -> None:
+    await admin.apply([machine(name, "manager") for name in ("a", "b")])
+    demoting = {"spec": {"role": "worker"}}
+    with pytest.raises(ApiError) as caught:
+        await admin.apply([machine(name, "worker") for name in ("a", "b")])
+    assert "last manager" in str(caught.value.causes)
+    assert {item.obj.spec.role for item in server.cache.items(NODE)} == {"manager"}, "all or none"
+    await admin.patch(NODE, "", "a", demoting)
+    live = await admin.get(NODE, "", "b")
+    for attempt in (
+        admin.patch(NODE, "", "b", demoting),
+        admin.replace({**live, **demoting}),
+        admin.replace({key: value for key, value in live.items() if key != "spec"}),
+        admin.apply([machine("b", "worker")]),
+    ):
+        with pytest.raises(ApiError) as caught:
+            await attempt
+        said = caught.value.message + str(caught.value.causes)
+        assert "last manager" in said
+        assert "ctl node promote" in said
+    await admin.patch(NODE, "", "b", {"spec": {"availability": "drain"}})
+    await admin.apply([machine("a", "manager"), machine("b", "worker")])
+    since = datetime(2026, 1, 1, tzinfo=UTC)
+    for name in ("a", "on-no-node"):
+        alive = ManagerRecord(url=f"https://{name}", since=since, signs="", trusts=[])
+        await server.store.commit([Write(manager_key(name), msgspec.json.encode(alive))])
+    await server.trust.open()
+    await admin.patch(NODE, "", "a", demoting)
 
 
 async def test_a_node_made_anew_under_its_name_does_not_bring_the_old_one_back(
