@@ -1,6 +1,6 @@
 """The node's tasks: brings each one's container to what its task wants, and says how it is.
 
-The model. A `_Known` a task holds what was last heard from the manager and from the engine.
+The model. A `Known` a task holds what was last heard from the manager and from the engine.
 Whatever changes it (an assignment, an engine event, the engine coming back) kicks it. A kicked
 task gets a worker, a coroutine that asks `states.decide`, reports, acts, and asks again until
 there is nothing to do. So there is at most one worker a task, none while nothing happens, and
@@ -20,7 +20,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 import msgspec
@@ -28,17 +28,13 @@ import structlog
 
 from api.rendering import followed_secrets
 from api.types.assignment import COMPLETE, Assignments, StatusReport
-from api.types.generic import claims
 from api.types.quantity import parse_duration
 from api.types.revision import RevisionSpec
 from api.types.task import TERMINAL, Task, TaskState, TaskStatus, forward
-from api.types.template import TaskTemplate
-from controllers.agent import following, leaving
+from controllers.agent import leaving
 from controllers.agent.checks import Checks
 from controllers.agent.claims import Claims
 from controllers.agent.drivers.contract import (
-    Container,
-    ContainerSpec,
     Driver,
     DriverError,
     EngineDown,
@@ -47,62 +43,22 @@ from controllers.agent.drivers.contract import (
     Phase,
     Refused,
 )
-from controllers.agent.environment import informed, told
-from controllers.agent.files import Place, Scope, Trouble
 from controllers.agent.following import Unfinished
 from controllers.agent.images import Images
+from controllers.agent.known import RETRY_FIRST, Known
+from controllers.agent.making import Maker
 from controllers.agent.materials import Materials
 from controllers.agent.reporter import Reporter
 from controllers.agent.states import Do, Failure, Sight, decide, status_of
+from controllers.agent.swaps import Swaps
 
 log = structlog.get_logger("skep.agent")
 
 _FIRST_WAIT, _LAST_WAIT = 0.2, 5.0  # seconds between tries to reach the engine
-_RETRY_FIRST, _RETRY_LAST = 1.0, 30.0  # seconds between tries to stop or remove a container
-_PASSING = 2.0  # seconds that a version stays when it was replaced
+_RETRY_LAST = 30.0  # seconds between tries to stop or remove a container
 _GRACE = 10.0  # seconds, of containers that don't say theirs
 
 EngineListener = Callable[[EngineInfo | None, str], None]
-
-
-class _Known:
-    """A task, or what is left of one."""
-
-    __slots__ = (
-        "again", "behind", "container", "failure", "files", "gone", "parting", "pulling", "retry",
-        "retry_wait", "secrets", "stale", "status", "task", "template", "uid", "worker",
-    )  # fmt: skip
-
-    def __init__(self, uid: str) -> None:
-        self.uid = uid
-        self.task: Task | None = None  # None: never assigned to this agent
-        self.gone = False  # deleted, or never ours
-        self.status = TaskStatus()
-        self.template: TaskTemplate | None = None
-        self.secrets: dict[str, int] = {}  # versions, as its revision says
-        self.container: Container | None = None
-        self.failure: Failure | None = None
-        self.parting = ""  # what went wrong before it was told to stop
-        self.files = True  # it may have secrets' or configs' files: an earlier agent's
-        self.stale = False  # the engine may know better than `container`
-        self.behind = ""  # why it has not followed a secret yet
-        self.again = False  # kicked while its worker was busy
-        self.worker: asyncio.Task[None] | None = None
-        self.pulling: asyncio.Timeout | None = None
-        self.retry: asyncio.TimerHandle | None = None
-        self.retry_wait = _RETRY_FIRST
-
-    @property
-    def wanted(self) -> bool:
-        task = self.task
-        if task is None or self.gone:
-            return False
-        return task.wanted and task.metadata.deletion_timestamp is None
-
-    @property
-    def scope(self) -> Scope:
-        task = self.task
-        return Scope("" if task is None else task.metadata.namespace, self.secrets)
 
 
 class Tasks:
@@ -121,10 +77,14 @@ class Tasks:
         self._reporter = reporter
         self._images = images
         self._on_engine = on_engine
-        self._known: dict[str, _Known] = {}
+        self._known: dict[str, Known] = {}
         self._checks = Checks(driver, self._checked)
+        self._swaps = Swaps(driver, materials, self._report)
         self._revisions: dict[str, RevisionSpec] = {}  # namespace/revision
         self._claims = Claims()
+        self._maker = Maker(
+            driver, materials, images, self._claims, find=self._known.get, say=self._say
+        )
         self._waiting: set[str] = set()  # uids of tasks that wait for something to be delivered
         self._complete = False  # a complete set of assignments has come
         self._listed = False  # the engine is there, and its containers are known
@@ -152,7 +112,7 @@ class Tasks:
             self._sweep()
             for known in self._known.values():  # what an agent that was killed has left
                 if known.template is not None and followed_secrets(known.template):
-                    self._tidy_soon(known)
+                    self._swaps.tidy_soon(known)
         for uid in list(self._waiting):
             self._kick(self._known[uid])
         if message.secrets and not complete:
@@ -194,7 +154,7 @@ class Tasks:
         uid = task.metadata.uid
         known = self._known.get(uid)
         if known is None:
-            known = self._known[uid] = _Known(uid)
+            known = self._known[uid] = Known(uid)
             known.status = task.status
         elif known.task is None or known.gone:  # its container was found before, or it is back
             known.status = task.status
@@ -207,7 +167,7 @@ class Tasks:
             known.template, known.secrets = revision.template, revision.secrets
         self._kick(known)
 
-    def _settle_views(self, known: _Known, task: Task) -> None:
+    def _settle_views(self, known: Known, task: Task) -> None:
         """The manager's word on a task that we know, against ours: the one further on holds."""
         theirs, ours = task.status, known.status
         if theirs == ours:
@@ -260,7 +220,7 @@ class Tasks:
         found = {container.task_uid: container for container in await self._driver.containers()}
         for uid in found:
             if uid not in self._known:
-                known = self._known[uid] = _Known(uid)
+                known = self._known[uid] = Known(uid)
                 known.gone = True
         for uid, container in found.items():
             if container.phase is not Phase.EXITED:
@@ -300,7 +260,7 @@ class Tasks:
 
     # Working on a task.
 
-    def _kick(self, known: _Known) -> None:
+    def _kick(self, known: Known) -> None:
         if known.worker is not None:
             known.again = True
             pulling = known.pulling
@@ -309,7 +269,7 @@ class Tasks:
         elif self._listed and (known.task is not None or self._complete):
             known.worker = asyncio.create_task(self._work(known))
 
-    async def _work(self, known: _Known) -> None:
+    async def _work(self, known: Known) -> None:
         try:
             while self._listed:
                 known.again = False
@@ -320,7 +280,7 @@ class Tasks:
                     return
                 acted = await self._step(known)
                 if not acted and not known.again and not known.stale:
-                    known.retry_wait = _RETRY_FIRST
+                    known.retry_wait = RETRY_FIRST
                     return
         except EngineDown as error:
             known.stale = True
@@ -338,14 +298,14 @@ class Tasks:
         finally:
             known.worker = None
 
-    async def _look(self, known: _Known) -> None:
+    async def _look(self, known: Known) -> None:
         known.stale = False
         try:
             known.container = await self._driver.inspect(known.uid)
         except NotFound:
             known.container = None
 
-    async def _step(self, known: _Known) -> bool:
+    async def _step(self, known: Known) -> bool:
         """One decision, said and done. False: there was nothing to do. Raises DriverError."""
         sight = self._sight(known)
         step = decide(sight)
@@ -365,9 +325,9 @@ class Tasks:
             self._waiting.discard(known.uid)
         match step.do:
             case Do.NOTHING:
-                return await self._renew(known)
+                return await self._swaps.renew(known)
             case Do.MAKE:
-                await self._make(known)
+                await self._maker.make(known)
             case Do.START:
                 await self._start(known)
             case Do.STOP:
@@ -375,60 +335,7 @@ class Tasks:
                 await self._stop(known, sight.grace, leave=not ill)
         return True
 
-    def _behind(self, known: _Known) -> set[str]:
-        """The secrets of which its container is to get another version."""
-        if known.template is None or not known.wanted or known.failure is not None:
-            return set()
-        return following.changed(known.scope, known.template, known.status, self._materials)
-
-    async def _renew(self, known: _Known) -> bool:
-        """Give a container that runs the newest versions of the secrets that it follows. One that
-        is still starting has its health to come to first. Raises Unfinished, EngineDown,
-        OSError."""
-        container, template, task = known.container, known.template, known.task
-        runs = container is not None and container.phase is Phase.RUNNING
-        if not runs or known.status.state is not TaskState.RUNNING:
-            return False
-        names = self._behind(known)
-        if not names or template is None or task is None:
-            known.behind = ""
-            return False
-        facts = told(template, task)
-        versions = await following.follow(
-            known.uid, known.scope, facts, template, names, self._driver, self._materials
-        )
-        known.status = following.with_versions(known.status, versions)
-        self._report(known)
-        self._tidy_soon(known)
-        return True
-
-    async def _freshen(self, known: _Known) -> None:
-        """The same for one that is about to start: nobody has to be told. Raises OSError."""
-        template, task, names = known.template, known.task, self._behind(known)
-        if not names or template is None or task is None:
-            return
-        with contextlib.suppress(Unfinished):  # it starts with what it has, and says so then
-            facts = told(template, task)
-            versions = await following.replace(
-                known.uid, known.scope, facts, template, names, self._materials
-            )
-            known.status = following.with_versions(known.status, versions)
-            self._tidy_soon(known)
-
-    def _tidy_soon(self, known: _Known) -> None:
-        asyncio.get_running_loop().call_later(_PASSING, self._tidy, known)
-
-    def _tidy(self, known: _Known) -> None:
-        """After readers that were on their way have passed. What is still read is left for the next
-        time, and for the end."""
-        if not known.files:
-            return
-        try:
-            self._materials.tidy(known.uid)
-        except OSError as error:
-            log.warning("an old version can't be removed yet", task=known.uid, why=str(error))
-
-    def _serve(self, known: _Known, status: TaskStatus) -> TaskStatus:
+    def _serve(self, known: Known, status: TaskStatus) -> TaskStatus:
         """Give it traffic, or take it away, before that is said."""
         if known.container is None:
             return status
@@ -439,7 +346,7 @@ class Tasks:
             return msgspec.structs.replace(status, ready=False, message=known.status.message)
         return status
 
-    def _sight(self, known: _Known) -> Sight:
+    def _sight(self, known: Known) -> Sight:
         template = known.template
         waits_for, grace, limit = "", _GRACE, ""
         if known.container is not None and known.container.grace is not None:
@@ -448,7 +355,7 @@ class Tasks:
             grace = _seconds(template.stop_grace_period)
             limit = str(template.resources.limits.memory or "")
         if known.wanted and known.container is None and known.status.state not in TERMINAL:
-            waits_for = self._waits_for(known)
+            waits_for = self._maker.waits_for(known)
         seen = self._checks.see(known.uid, known.container, template, known.status)
         return Sight(
             status=known.status,
@@ -463,88 +370,8 @@ class Tasks:
             parting=known.parting,
         )
 
-    def _waits_for(self, known: _Known) -> str:
-        if known.task is None or known.template is None:
-            return "its revision, which the manager has not sent"
-        missing = self._materials.missing(known.scope, known.template)
-        return missing or self._taken(known, known.task, ending=True)
-
-    def _taken(self, known: _Known, task: Task, *, ending: bool) -> str:
-        """What of its node another task has that it was given: one that is about to end, or not."""
-        found = self._claims.other(known.uid, list(claims(task.spec.generic)))
-        if found is None:
-            return ""
-        (kind, name), uid = found
-        other = self._known.get(uid)
-        if other is not None and (other.wanted and other.status.state not in TERMINAL) is ending:
-            return ""
-        whose = other.task.metadata.name if other is not None and other.task is not None else uid
-        return f"{kind} {name}, which task {whose} still has"
-
-    async def _make(self, known: _Known) -> None:
-        task, template = known.task, known.template
-        if task is None or template is None:
-            return
-        if taken := self._taken(known, task, ending=False):
-            known.failure = Failure(TaskState.REJECTED, f"it was given {taken}")
-            return
-        self._claims.take(known.uid, claims(task.spec.generic))
-        try:
-            login = self._materials.login(known.scope, template)
-            async with asyncio.timeout(None) as known.pulling:
-                image = await self._images.ensure(
-                    f"{task.metadata.namespace}/{task.spec.revision}",
-                    template,
-                    login,
-                    lambda words: self._say(known, words),
-                )
-        except TimeoutError:
-            return  # not wanted any more
-        except EngineDown:
-            raise
-        except (DriverError, Trouble) as error:
-            known.failure = Failure(TaskState.REJECTED, str(error))
-            return
-        finally:
-            known.pulling = None
-        try:
-            made = await self._materials.made(known.scope, told(template, task), template)
-            if self._waits_for(known):
-                return  # taken away while the image came
-            known.files = True
-            versions = self._materials.versions(known.scope, template)
-            wanted = msgspec.structs.replace(template, image=image)
-            spec = self._spec(known, task, wanted, made)
-            known.status = msgspec.structs.replace(known.status, secrets=versions)
-            known.container = await self._driver.create(spec)
-        except EngineDown:
-            raise
-        except (DriverError, Trouble) as error:
-            known.failure = Failure(TaskState.REJECTED, str(error))
-        except OSError as error:
-            words = f"its secrets or configs can't be written: {error.strerror}: {error.filename}"
-            known.failure = Failure(TaskState.FAILED, words)
-
-    def _spec(
-        self, known: _Known, task: Task, template: TaskTemplate, made: Sequence[Place]
-    ) -> ContainerSpec:
-        metadata = task.metadata
-        variables = self._materials.variables(known.scope, template)
-        return ContainerSpec(
-            task_uid=metadata.uid,
-            task_name=metadata.name,
-            namespace=metadata.namespace,
-            service=task.spec.service,
-            slot=task.spec.slot,
-            hostname=template.hostname or metadata.name,
-            template=informed(self._materials.keep_closed(template), task, variables),
-            generic=task.spec.generic or {},
-            files=self._materials.write(metadata.uid, known.scope, template, made),
-            login=self._materials.login(known.scope, template),
-        )
-
-    async def _start(self, known: _Known) -> None:
-        await self._freshen(known)
+    async def _start(self, known: Known) -> None:
+        await self._swaps.freshen(known)
         try:
             known.container = await self._driver.start(known.uid)
         except NotFound:
@@ -556,7 +383,7 @@ class Tasks:
         except DriverError as error:
             known.failure = Failure(TaskState.FAILED, f"it could not be started: {error}")
 
-    async def _stop(self, known: _Known, grace: float, *, leave: bool = True) -> None:
+    async def _stop(self, known: Known, grace: float, *, leave: bool = True) -> None:
         try:
             self._driver.serve(known.uid, False)
             if leave and known.template is not None:
@@ -568,7 +395,7 @@ class Tasks:
         except NotFound:
             known.container = None
 
-    async def _clear(self, known: _Known) -> None:
+    async def _clear(self, known: Known) -> None:
         """End what is gone, and forget it. Raises DriverError."""
         if known.container is not None:
             if known.container.phase is Phase.RUNNING:
@@ -590,12 +417,12 @@ class Tasks:
             for waiting in list(self._waiting):
                 self._kick(self._known[waiting])
 
-    def _withdraw(self, known: _Known) -> None:
+    def _withdraw(self, known: Known) -> None:
         if known.files:
             self._materials.withdraw(known.uid)
             known.files = False
 
-    def _retry_later(self, known: _Known, reason: str) -> None:
+    def _retry_later(self, known: Known, reason: str) -> None:
         log.warning("trying again later", task=known.uid, reason=reason, after=known.retry_wait)
         self._say(known, f"{reason}; trying again")
         known.stale = True
@@ -611,12 +438,12 @@ class Tasks:
 
     # Saying.
 
-    def _say(self, known: _Known, words: str) -> None:
+    def _say(self, known: Known, words: str) -> None:
         if known.status.message != words:
             known.status = msgspec.structs.replace(known.status, message=words)
             self._report(known)
 
-    def _report(self, known: _Known) -> None:
+    def _report(self, known: Known) -> None:
         if known.task is None or known.gone:
             return
         metadata = known.task.metadata
