@@ -265,7 +265,7 @@ def install(docker_host: str, runtime_dir: Path) -> None:
 @_docker_host
 @_runtime_dir
 def remove(docker_host: str, runtime_dir: Path) -> None:
-    """Undo all that `skepd engine install` did. Refused while containers have that runtime."""
+    """Undo all that `skepd engine install` did. Not while containers that run need it."""
     from controllers.daemons.engine import remove_runtime
 
     _run(lambda stop: remove_runtime(docker_host, runtime_dir.absolute()))

@@ -12,6 +12,11 @@ from controllers.agent.drivers.registration.errors import RegistrationError
 from controllers.agent.drivers.registration.registrar import Places, Registrar
 from controllers.settings import Fatal
 
+_AGENT = (
+    "an agent that runs takes this up when it is started again (systemctl restart skep-agent), and"
+    " its containers run on"
+)
+
 
 async def install_runtime(docker_host: str, runtime_dir: Path) -> None:
     """Raises Fatal."""
@@ -27,7 +32,7 @@ async def install_runtime(docker_host: str, runtime_dir: Path) -> None:
     else:
         click.echo(
             f"the engine has the runtime skep now ({outcome.program}), and from"
-            f" {outcome.configuration} whenever it starts"
+            f" {outcome.configuration} whenever it starts; {_AGENT}"
         )
 
 
@@ -36,7 +41,9 @@ async def remove_runtime(docker_host: str, runtime_dir: Path) -> None:
     async with _registrar(docker_host, runtime_dir) as registrar:
         outcome = await registrar.remove()
     if outcome.changed:
-        click.echo(f"the engine has the runtime skep no longer, nor has {outcome.configuration}")
+        click.echo(
+            f"the engine has the runtime skep no longer, nor has {outcome.configuration}; {_AGENT}"
+        )
     else:
         click.echo("the engine does not have the runtime skep; nothing was changed")
 

@@ -3,9 +3,9 @@
     python dockerd.py SOCKET FACTS [--config-file FILE] [--add-runtime …]
 
 FACTS is a JSON file with what it says at /info, where its configuration is unless it is told, and
-its containers with their runtimes. It reads its configuration at the start and at SIGHUP, as an
-Engine does: without `runtimes` in it, those that it had stay; one that is no JSON changes nothing.
-SOCKET `fd:N` is one that was opened for it, as systemd does.
+its containers with their runtimes and states. It reads its configuration at the start and at
+SIGHUP, as an Engine does: without `runtimes` in it, those that it had stay; one that is no JSON
+changes nothing. SOCKET `fd:N` is one that was opened for it, as systemd does.
 """
 
 from __future__ import annotations
@@ -46,11 +46,12 @@ class Dockerd:
         return web.json_response(said | {"Runtimes": runtimes})
 
     async def containers(self, request: web.Request) -> web.Response:
-        return web.json_response([{"Id": name} for name in self._facts.get("containers", {})])
+        found = self._facts.get("containers", {})
+        return web.json_response([{"Id": name, "State": found[name][1]} for name in found])
 
     async def container(self, request: web.Request) -> web.Response:
         name = request.match_info["id"]
-        runtime = self._facts["containers"][name]
+        runtime, _ = self._facts["containers"][name]
         return web.json_response({"Name": f"/{name}", "HostConfig": {"Runtime": runtime}})
 
     async def serve(self, path: str) -> None:

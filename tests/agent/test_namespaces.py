@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import stat
 import subprocess
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -100,6 +101,13 @@ async def test_a_namespace_is_furnished(namespaces: Namespaces, place: int, tmp_
         assert "alias one" in shown
     assert not link.is_symlink()
     until_no_ports(place)
+
+
+async def test_only_root_says_which_network_a_container_starts_in(
+    namespaces: Namespaces, tmp_path: Path
+) -> None:
+    links = (tmp_path / "links").stat()
+    assert (stat.S_IMODE(links.st_mode), links.st_uid) == (0o700, 0)
 
 
 async def test_one_container_has_one_namespace_however_often_it_is_started(

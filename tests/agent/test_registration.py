@@ -347,21 +347,32 @@ async def test_runtimes_on_the_command_line_and_in_the_file_do_not_go_together(
 
 @needs_root
 async def test_a_runtime_from_the_command_line_is_one(machine: Machine) -> None:
-    machine.start("--add-runtime", f"skep={PROGRAM}", flags={"skep": {"path": PROGRAM}})
+    program = machine.home / "runtime"
+    machine.start("--add-runtime", f"skep={program}", flags={"skep": {"path": str(program)}})
+    assert f"{program} is not there" in await machine.refused()
+    program.touch(0o755)
     outcome = await machine.install()
-    assert (outcome.program, outcome.changed, outcome.by_flag) == (Path(PROGRAM), False, True)
+    assert (outcome.program, outcome.changed, outcome.by_flag) == (program, False, True)
     assert machine.files() == {}
     assert "start it without" in await machine.refused("remove")
 
 
 @needs_root
-async def test_it_stays_while_containers_have_it(machine: Machine) -> None:
-    names = {f"web-{number}": "skep" for number in range(7)}
-    machine.start(containers={"other": "runc", **names})
+async def test_it_stays_while_containers_need_it(machine: Machine) -> None:
+    names = {f"web-{number}": ("skep", "running") for number in range(6)}
+    names |= {"web-6": ("skep", "created"), "ended": ("skep", "exited")}
+    machine.start(containers={"other": ("runc", "running"), **names})
     await machine.install()
     reason = await machine.refused("remove")
-    assert "web-0, web-1, web-2, web-3, web-4 and 2 more" in reason
-    assert "other" not in reason
+    assert "skep: web-0, web-1, web-2, web-3, web-4 and 2 more;" in reason
+
+
+@needs_root
+async def test_containers_that_have_ended_do_not_need_it(machine: Machine) -> None:
+    """skep keeps some, for their logs."""
+    machine.start(containers={"ended": ("skep", "exited")})
+    await machine.install()
+    assert (await machine.remove()).changed
 
 
 @needs_root
@@ -378,3 +389,20 @@ async def test_an_engine_elsewhere_is_refused(machine: Machine) -> None:
     with pytest.raises(RegistrationError, match="may be on another machine"):
         await registrar.install()
     await registrar.close()
+
+
+@pytest.fixture
+def nothing_runs(machine: Machine) -> Iterator[Machine]:
+    """Where the runtime's program is put."""
+    mounted = machine.places.home.parent
+    mounted.mkdir()
+    options = ["-t", "tmpfs", "-o", "noexec,mode=755"]
+    subprocess.run(["mount", *options, "none", str(mounted)], check=True)
+    yield machine
+    subprocess.run(["umount", str(mounted)], check=True)
+
+
+@needs_root
+async def test_a_directory_where_nothing_can_be_run_is_refused(nothing_runs: Machine) -> None:
+    nothing_runs.start()
+    assert "programs can't be run in" in await nothing_runs.refused()

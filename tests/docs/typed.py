@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tests.cluster.harness import BIN, Cluster
@@ -17,11 +17,13 @@ def typed(
     *,
     environment: Mapping[str, str] | None = None,
     timeout: float = 200,
+    within: Sequence[str] = (),
 ) -> str:
-    """What it printed. Raises AssertionError where a command of it fails."""
+    """What it printed; `within` is put in front of the shell. Raises AssertionError where a command
+    of it fails."""
     given = cluster.environment() | dict(environment or {})
     done = subprocess.run(
-        ["bash", "-euxo", "pipefail", "-c", block.text],
+        [*within, "bash", "-euxo", "pipefail", "-c", block.text],
         env=given | {"PATH": f"{BIN}:{given['PATH']}"},
         cwd=desk,
         stdin=subprocess.DEVNULL,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -99,7 +100,15 @@ class Program:
         if self.there and self.path.read_text() == text:
             self.path.chmod(0o755)
             return False
+        had = self.there
         write_whole(self.path, text, 0o755, owner=(0, 0))
+        if not os.access(self.path, os.X_OK):
+            if not had:
+                self.discard()
+            raise RegistrationError(
+                f"programs can't be run in {home} (it is mounted noexec); give another directory"
+                " with --runtime-dir"
+            )
         return True
 
     def discard(self) -> None:

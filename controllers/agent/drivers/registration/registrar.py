@@ -25,6 +25,7 @@ from controllers.agent.drivers.registration.process import (
 
 RELOAD_SECONDS = 15.0  # an engine reads its file again in a fraction of one
 _PAUSE = 0.1
+_ENDED = frozenset({"exited", "dead", "removing"})
 _NAMED = 5  # containers in an error's text
 
 
@@ -157,17 +158,24 @@ class Registrar:
             raise RegistrationError(str(error)) from error
 
     def _by_flag(self, engine: EngineProcess, program: str) -> Outcome:
-        if program:
-            return Outcome(
-                program=Path(program),
-                configuration=engine.flags.configuration,
-                changed=False,
-                by_flag=True,
+        if not program:
+            raise RegistrationError(
+                f"the engine (process {engine.pid}) was started with --add-runtime, and would not"
+                f" start again with runtimes in {engine.flags.configuration} too; move all of them"
+                " there from its command line (systemctl cat docker), start it again, and run this"
+                " again"
             )
-        raise RegistrationError(
-            f"the engine (process {engine.pid}) was started with --add-runtime, and would not start"
-            f" again with runtimes in {engine.flags.configuration} too; move all of them there from"
-            " its command line (systemctl cat docker), start it again, and run this again"
+        if not os.access(program, os.X_OK):
+            raise RegistrationError(
+                f"the engine (process {engine.pid}) has the runtime {NAME} from its command line"
+                f" (--add-runtime), and {program} is not there or can't be run; start it without,"
+                " and run this again"
+            )
+        return Outcome(
+            program=Path(program),
+            configuration=engine.flags.configuration,
+            changed=False,
+            by_flag=True,
         )
 
     def _outcome(self, file: Configuration, changed: bool) -> Outcome:
@@ -183,9 +191,12 @@ class Registrar:
             file.write(text)
 
     async def _unused(self) -> None:
-        """Raises RegistrationError where containers need the runtime to start again."""
+        """Raises RegistrationError where containers need the runtime. Those that have ended don't:
+        nobody starts them again, and they can be read and removed without."""
         users = []
         for listed in await self._ask("containers/json", all="1"):
+            if listed["State"] in _ENDED:
+                continue
             with contextlib.suppress(NotFound):
                 inspected = await self._ask(f"containers/{listed['Id']}/json")
                 if inspected["HostConfig"].get("Runtime") == NAME:
