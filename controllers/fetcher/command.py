@@ -24,6 +24,8 @@ _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 class Command:
+    trouble = ""
+
     def __init__(self, program: Program) -> None:
         self._program = program
 

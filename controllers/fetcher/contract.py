@@ -27,6 +27,10 @@ class Wanted(NamedTuple):
 
 
 class Provider(Protocol):
+    @property
+    def trouble(self) -> str:
+        """What will keep it from giving values, in words as a FetchError's; "": nothing."""
+
     async def fetch(self, wanted: Wanted) -> dict[str, bytes]:
         """What is there, by key. Raises FetchError; never waits for longer than a minute."""
 

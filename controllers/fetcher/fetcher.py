@@ -37,6 +37,7 @@ from controllers.fetcher.vault import Vault
 from controllers.reconcile.controller import DONE, After, Controller, Done
 from controllers.reconcile.recorder import Recorder
 
+FETCHED = "Fetched"  # a condition
 _NOTED = timedelta(hours=1)  # how often it is written down that all is as it was
 
 _Key = tuple[str, str]  # namespace, name
@@ -141,9 +142,9 @@ class Fetcher:
         refresh = parse_duration(source.refresh)
         loop = asyncio.get_running_loop()
         try:
-            found = await self._found(secret, source)
+            found, trouble = await self._found(secret, source)
             old = await self._payloads.stored(item)
-            await self._take_over(item, secret, source, old, found)
+            await self._take_over(item, secret, source, old, found, trouble)
         except FetchError as error:
             memory.failures += 1
             wait = times.after_failure(refresh, memory.failures, self._chance())
@@ -155,8 +156,8 @@ class Fetcher:
             memory.failures = 0
             memory.due = loop.time() + times.after_success(refresh, self._chance())
 
-    async def _found(self, secret: Secret, source: Source) -> dict[str, bytes]:
-        """Raises FetchError."""
+    async def _found(self, secret: Secret, source: Source) -> tuple[dict[str, bytes], str]:
+        """And what will keep the provider from giving it again. Raises FetchError."""
         namespace = secret.metadata.namespace
         definition = self._definitions.get(source.provider, namespace)
         if definition is None:
@@ -167,7 +168,7 @@ class Fetcher:
         provider = await self._provider(definition)
         wanted = Wanted(namespace, secret.metadata.name, source.path, source.version)
         try:
-            return await provider.fetch(wanted)
+            return await provider.fetch(wanted), provider.trouble
         except FetchError as error:
             raise FetchError(f"provider {source.provider}: {error}") from None
 
@@ -198,6 +199,7 @@ class Fetcher:
         source: Source,
         old: dict[str, bytes],
         found: dict[str, bytes],
+        trouble: str,
     ) -> None:
         """Raises FetchError for values that the secret can't have; Conflict, StoreError."""
         now = self._clock()
@@ -217,7 +219,7 @@ class Fetcher:
         stale = told.fetched is None or abs(now - told.fetched) > _NOTED
         if data != old or stale or before.message or before.mark != told.mark:
             told.fetched = now.replace(microsecond=0)
-        status = _with_condition(secret.status, told, "", now)
+        status = _with_condition(secret.status, told, self._warned(secret, source, trouble), now)
         try:
             writes = made.change(
                 item, status, data, old, now,
@@ -234,6 +236,15 @@ class Fetcher:
             self._recorder.note(secret, "Normal", "Fetched", words, component=self.name)
             _log.info("fetched a secret", of=f"{item.namespace}/{item.name}", keys=told.keys)
 
+    def _warned(self, secret: Secret, source: Source, trouble: str) -> Condition:
+        """That it was fetched, and what will keep it from being fetched again: told once."""
+        if not trouble:
+            return Condition(type=FETCHED, status="True", reason="Fetched")
+        words = f"provider {source.provider}: {trouble}"
+        if all(each.message != words for each in secret.status.conditions):
+            self._recorder.note(secret, "Warning", "ProviderEnds", words, component=self.name)
+        return Condition(type=FETCHED, status="True", reason="ProviderEnds", message=words)
+
     async def _say_failure(self, item: Item, secret: Secret, memory: _Memory, words: str) -> None:
         """Once for each reason: a provider that is down for a week is written down once."""
         now = self._clock()
@@ -241,7 +252,7 @@ class Fetcher:
         if before.message == words:
             return
         told = msgspec.structs.replace(before, message=words, failures=memory.failures)
-        status = _with_condition(secret.status, told, words, now)
+        status = _with_condition(secret.status, told, _failed(words), now)
         self._recorder.note(secret, "Warning", "FetchFailed", words, component=self.name)
         _log.warning("a secret can't be fetched", of=f"{item.namespace}/{item.name}", why=words)
         revision = await self._store.commit([made.only_status(item, status)])
@@ -272,16 +283,14 @@ class _Undefined(FetchError):
     """This manager has no such provider for the namespace."""
 
 
+def _failed(words: str) -> Condition:
+    return Condition(type=FETCHED, status="False", reason="FetchFailed", message=words)
+
+
 def _with_condition(
-    status: SecretStatus, told: SourceStatus, words: str, now: datetime
+    status: SecretStatus, told: SourceStatus, condition: Condition, now: datetime
 ) -> SecretStatus:
-    new = Condition(
-        type="Fetched",
-        status="False" if words else "True",
-        reason="FetchFailed" if words else "Fetched",
-        message=words,
-    )
-    conditions = set_condition(status.conditions, new, now=now)
+    conditions = set_condition(status.conditions, condition, now=now)
     return msgspec.structs.replace(status, source=told, conditions=conditions)
 
 

@@ -19,6 +19,8 @@ _STEP = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
 
 class Files:
+    trouble = ""
+
     def __init__(self, root: FileRoot) -> None:
         self._root = root
 

@@ -5,7 +5,8 @@
     login   POST /v1/auth/<mount>/login                {"auth": {"client_token", "lease_duration"}}
 
 As the API's documentation has it. A token from a file or Secret is read again for each request, so
-that whoever keeps it fresh needs to tell nobody; it is not renewed here. A role logs in when its
+that whoever replaces it needs to tell nobody; while it is the same it is renewed: see `tokens`. A
+role logs in when its
 token has a third of its life left, and once more when that is refused. Redirects are not followed:
 a token goes to the server it is for.
 """
@@ -27,6 +28,7 @@ from api.pki.errors import PkiError
 from api.pki.files import read_private
 from controllers.fetcher.contract import MOST_BYTES, FetchError, ReadSecret, Wanted
 from controllers.fetcher.definitions import PLACE, AppRole, Credential, VaultServer
+from controllers.fetcher.tokens import Refused, TokenLife
 from controllers.fetcher.values import from_json
 
 _log = structlog.get_logger("skep.fetcher")
@@ -55,6 +57,11 @@ class Vault:
         self._token = ""  # of a role
         self._good_until = 0.0
         self._login = asyncio.Lock()
+        self._life = TokenLife(self._with_token)
+
+    @property
+    def trouble(self) -> str:
+        return self._life.trouble
 
     async def fetch(self, wanted: Wanted) -> dict[str, bytes]:
         server = self._server
@@ -76,6 +83,7 @@ class Vault:
             raise FetchError(f"its answer holds no keys and values; {hint}") from None
 
     async def close(self) -> None:
+        await self._life.close()
         if self._session is not None:
             await self._session.close()
             self._session = None
@@ -85,7 +93,9 @@ class Vault:
         if self._server.app_role is None:
             if self._server.token is None:
                 raise FetchError("it has neither a token nor a role")
-            return await self._request(method, path, token=await self._read(self._server.token))
+            token = await self._read(self._server.token)
+            await self._life.keep(token)
+            return await self._request(method, path, token=token)
         token, fresh = await self._of_role(refused="")
         try:
             return await self._request(method, path, token=token)
@@ -93,6 +103,9 @@ class Vault:
             if refused.code != 403 or fresh:
                 raise
         token, _ = await self._of_role(refused=token)
+        return await self._request(method, path, token=token)
+
+    async def _with_token(self, method: str, path: str, token: str) -> dict[str, Any]:
         return await self._request(method, path, token=token)
 
     async def _of_role(self, refused: str) -> tuple[str, bool]:
@@ -185,7 +198,7 @@ class Vault:
             raise FetchError(words) from None
 
 
-class _Refused(FetchError):
+class _Refused(Refused):
     def __init__(self, code: int) -> None:
         words = _WORDS.get(code, "it redirects elsewhere" if 300 <= code < 400 else "")
         super().__init__(f"{words or 'it refused'} ({code})")

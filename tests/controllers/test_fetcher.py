@@ -37,6 +37,7 @@ class Toy:
     def __init__(self) -> None:
         self.values: dict[str, dict[str, bytes]] = {"db": {"password": b"p", "port": b"5432"}}
         self.down = ""
+        self.trouble = ""
         self.asked: list[Wanted] = []
 
     async def fetch(self, wanted: Wanted) -> dict[str, bytes]:
@@ -148,6 +149,23 @@ async def test_the_last_good_value_stays_while_the_provider_is_down(
         status = ground.secret().status.source
         assert status is not None and (status.failures, status.message) == (0, "")
         assert ground.secret().status.version == 1
+
+
+async def test_that_a_provider_will_end_is_told_once_while_it_still_gives(
+    definitions: Definitions,
+) -> None:
+    toy = Toy()
+    toy.trouble = "its token ends soon"
+    async with a_ground() as ground, fetching(ground, definitions, toy):
+        await ground.put(secret(source=SOURCE))
+        await asyncio.sleep(1000)
+        assert len(toy.asked) > 1
+        assert fetched(ground) == ("True", "provider corp: its token ends soon")
+        assert ground.events("ProviderEnds") == [fetched(ground)[1]]
+        assert ground.secret().status.version == 1
+        toy.trouble = ""
+        await asyncio.sleep(4000)
+        assert fetched(ground) == ("True", "")
 
 
 async def test_what_is_asked_anew_or_otherwise_is_fetched_at_once(definitions: Definitions) -> None:

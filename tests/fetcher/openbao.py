@@ -60,6 +60,9 @@ class OpenBao:
         rules = "\n".join(f'path "{path}" {{ capabilities = ["read"] }}' for path in paths)
         self.run("policy", "write", name, "-", stdin=rules)
 
+    def made_token(self, *words: str) -> str:
+        return str(self.run("token", "create", *words)["auth"]["client_token"])
+
     def role(self, policy: str, ttl: str = "1h") -> tuple[str, str]:
         """Of an AppRole of that policy: role id and secret id."""
         where = f"auth/approle/role/{policy}"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +148,49 @@ async def test_a_token_may_be_in_a_secret(made: Made, bao: OpenBao) -> None:
     assert await vault.fetch(wanted("skep/shop/db"))
     assert asked == [("ops", "vault", "token")]
     assert "not there" in await refused(made.vault(token=where), wanted("skep/shop/db"))
+
+
+async def test_a_token_is_renewed_before_it_ends(made: Made, bao: OpenBao) -> None:
+    token = bao.made_token("-period=3s", "-policy=shop")
+    vault = made.vault(token=made.private("short", token), prefix="skep/{namespace}/")
+    assert await vault.fetch(wanted())
+    await until(lambda: "last_renewal_time" in bao.run("token", "lookup", token)["data"])
+    assert await vault.fetch(wanted())
+    assert vault.trouble == ""
+
+
+async def test_a_token_that_cannot_live_on_is_told_while_it_is_good(
+    made: Made, bao: OpenBao
+) -> None:
+    batch = bao.made_token("-type=batch", "-ttl=1h", "-policy=shop")
+    vault = made.vault(token=made.private("batch", batch), prefix="skep/{namespace}/")
+    assert await vault.fetch(wanted())
+    await until(lambda: "is none that can be renewed" in vault.trouble)
+    assert vault.trouble.startswith("its token ends at 2")
+    assert batch not in vault.trouble
+    old = bao.made_token("-ttl=3s", "-explicit-max-ttl=4s", "-policy=shop")
+    vault = made.vault(token=made.private("old", old), prefix="skep/{namespace}/")
+    assert await vault.fetch(wanted())
+    await until(lambda: "as old as it may become" in vault.trouble)
+    # One that takes its place is looked at anew.
+    made.private("old", bao.token)
+    assert await vault.fetch(wanted())
+    assert vault.trouble == ""
+
+
+async def test_a_token_that_may_not_look_at_itself_is_told_and_used(
+    made: Made, bao: OpenBao
+) -> None:
+    token = bao.made_token("-ttl=1h", "-policy=shop", "-no-default-policy")
+    vault = made.vault(token=made.private("blind", token), prefix="skep/{namespace}/")
+    assert await vault.fetch(wanted())
+    assert "whether its token ends can't be told" in vault.trouble
+
+
+async def until(true: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not true():  # noqa: ASYNC110 — of conditions, not of one event
+            await asyncio.sleep(0.05)
 
 
 async def test_a_token_that_is_wrong_or_open_to_others_is_said(made: Made) -> None:
