@@ -12,10 +12,7 @@ from controllers.agent.drivers.registration.errors import RegistrationError
 from controllers.agent.drivers.registration.registrar import Places, Registrar
 from controllers.settings import Fatal
 
-_AGENT = (
-    "an agent that runs takes this up when it is started again (systemctl restart skep-agent), and"
-    " its containers run on"
-)
+_AGENT = "an agent that runs hears of it, and its containers run on"
 
 
 async def install_runtime(docker_host: str, runtime_dir: Path) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import signal
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -24,9 +23,7 @@ from tests.docs.typed import typed
 pytestmark = [pytest.mark.cluster, pytest.mark.engine, pytest.mark.etcd]
 
 PAGE = ROOT / "docs" / "network.md"
-INSTALL, RESTART, DESCRIBE, LINKS, REMOVE, RESTART_AGAIN, ACTIVATE = (
-    block for block in blocks(PAGE) if block.language == "sh"
-)
+INSTALL, DESCRIBE, LINKS, REMOVE, ACTIVATE = blocks(PAGE)
 
 
 @pytest.fixture(scope="module")
@@ -78,12 +75,6 @@ class Type:
             within=self._within if beside_bridge else (),
         )
 
-    def restart(self, block: Block) -> None:
-        assert block.info == "not-run"
-        assert "systemctl restart skep-agent" in block.text
-        self._cluster.kill("agent", signal.SIGTERM)
-        self._cluster.start_agent()
-
 
 def container_of(cluster: Cluster, name: str) -> Document:
     (task,) = cluster.until_running(name, 1)
@@ -93,13 +84,12 @@ def container_of(cluster: Cluster, name: str) -> Document:
     return inspected[0]
 
 
-def test_an_agent_takes_the_runtime_up_when_it_starts(type_: Type, cluster: Cluster) -> None:
+def test_an_agent_that_runs_hears_of_the_runtime(type_: Type, cluster: Cluster) -> None:
     cluster.apply(service("before"))
     before = container_of(cluster, "before")
     assert '"skep":' in type_(INSTALL)
-    type_.restart(RESTART)
+    until(lambda: "skep's, on docker0" in type_(DESCRIBE), "the agent has heard of it")
     assert container_of(cluster, "before")["State"] == before["State"], "it runs on"
-    until(lambda: "skep's, on docker0" in type_(DESCRIBE), "the agent has taken it up")
 
 
 def test_a_container_s_link_has_its_id(type_: Type, cluster: Cluster) -> None:
@@ -141,7 +131,6 @@ def test_a_drained_node_s_engine_loses_it_again(type_: Type, cluster: Cluster) -
     ).split()
     assert cluster.docker("logs", ended) == "done\n"
     cluster.docker("rm", ended)
-    type_.restart(RESTART_AGAIN)
     type_(ACTIVATE)
     cluster.apply(service("after"))
     assert container_of(cluster, "after")["HostConfig"]["Runtime"] == "runc"

@@ -83,6 +83,8 @@ class Registrar:
         with words_of(file.path):
             copied = self._program.put()
             if wanted == before and fitness.listed(info) == str(self._program.path):
+                if copied:
+                    self._signal(engine)  # so that its agents look at it anew
                 return self._outcome(file, copied)
             if before is None:
                 self._program.remember(file.path)
