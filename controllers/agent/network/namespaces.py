@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import ctypes
 import errno
+import functools
 import os
 import random
 import socket
@@ -220,7 +221,11 @@ async def _in_new_thread(work: Callable[[], T]) -> T:
 def _without_ipv6() -> None:
     """The engine's bridge has none, and a program that finds ::1 and fe80:: takes it for usable."""
     try:
-        Path("/proc/sys/net/ipv6/conf/all/disable_ipv6").write_text("1")
+        setting = os.open("/proc/sys/net/ipv6/conf/all/disable_ipv6", os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(setting, b"1")
+        finally:
+            os.close(setting)
     except OSError as error:
         if error.errno not in (errno.ENOENT, errno.EROFS):  # no IPv6, or an agent in a container
             raise
@@ -240,6 +245,7 @@ def _set_namespace(descriptor: int) -> None:
     _check(_libc().setns(descriptor, _CLONE_NEWNET))
 
 
+@functools.cache  # it makes classes of its own each time
 def _libc() -> ctypes.CDLL:
     return ctypes.CDLL(None, use_errno=True)
 
