@@ -143,20 +143,19 @@ class EngineClient:
         """The lines of an answer that goes on. An engine that hangs says nothing, as one where
         nothing happens: after `quiet` seconds it is asked whether it lives, and has as many again
         to answer. Raises EngineDown."""
-        line = asyncio.ensure_future(answer.content.readline())
-        try:
-            while True:
-                done, _ = await asyncio.wait({line}, timeout=quiet)
-                if not done:
-                    async with self.stream("GET", "_ping", seconds=quiet):
-                        continue
-                if not line.result():
-                    return
-                yield line.result()
-                line = asyncio.ensure_future(answer.content.readline())
-        finally:
-            line.cancel()
-            await asyncio.gather(line, return_exceptions=True)
+        begun = b""
+        while True:
+            try:
+                async with asyncio.timeout(quiet):
+                    part = await answer.content.readany()
+            except TimeoutError:
+                async with self.stream("GET", "_ping", seconds=quiet):
+                    continue
+            if not part:
+                return
+            *lines, begun = (begun + part).split(b"\n")
+            for line in lines:
+                yield line
 
     def words(self, error: BaseException) -> DriverError:
         """What a failure means, for the caller (its type) and for people (its text)."""
