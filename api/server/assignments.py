@@ -29,6 +29,7 @@ import msgspec
 import structlog
 
 from api.rendering import followed_secrets, pinned_secrets, secret_names
+from api.server import made
 from api.server.payloads import Payloads, config_bytes
 from api.store.cache import DELETED, Cache, CacheEvent, Item
 from api.store.contract import Unreadable
@@ -66,6 +67,7 @@ class NodeStream:
         self.wanted: Counter[str] = Counter()  # those of them that are wanted
         self.needs_changed = True
         self.told: dict[str, dict[str, int]] = {"revisions": {}, "secrets": {}, "configs": {}}
+        self.awaited: dict[str, str] = {}  # as told
 
     def put(self, item: Item) -> None:
         uid = item.obj.metadata.uid
@@ -275,6 +277,7 @@ class Assignments:
         self._add_revisions(stream, parts)
         await self._add_secrets(stream, parts)
         self._add_configs(stream, parts)
+        self._add_awaited(stream, parts)
         return parts
 
     def _add_revisions(self, stream: NodeStream, parts: dict[str, bytes]) -> None:
@@ -317,6 +320,19 @@ class Assignments:
             data = config_bytes(item.obj)
             said.append(_encode(Delivery(namespace=item.namespace, name=item.name, data=data)))
         _add(parts, "configs", said, removed)
+
+    def _add_awaited(self, stream: NodeStream, parts: dict[str, bytes]) -> None:
+        """Why secrets that are there, but have no values yet, have none."""
+        awaited: dict[str, str] = {}
+        for id in stream.wanted:
+            revision = self._item(REVISION, id)
+            for name in secret_names(revision.obj.spec.template) if revision is not None else ():
+                secret = self._item(SECRET, f"{id.partition('/')[0]}/{name}")
+                if secret is not None and not secret.obj.status.version:
+                    awaited[f"{secret.namespace}/{name}"] = made.not_yet(secret.obj)
+        if awaited != stream.awaited:
+            stream.awaited = awaited
+            parts["awaited"] = _encode(awaited)
 
     def _item(self, kind: Kind, id: str) -> Item | None:
         namespace, _, name = id.partition("/")

@@ -24,6 +24,7 @@ from api.store.contract import Write
 from api.store.keys import payload_key
 from api.types import codec
 from api.types.generated import Generate, keys_of, system_keys
+from api.types.meta import Condition, condition
 from api.types.randomtext import bits
 from api.types.secret import Secret, SecretStatus
 
@@ -78,6 +79,21 @@ def change(
     if first:
         writes.append(Write(payload_key(item.namespace, item.name), None))
     return [only_status(item, new.status), *writes]
+
+
+def not_yet(secret: Secret) -> str:
+    """What a secret that has no version waits for, in words that follow "it is"."""
+    status = secret.status
+    parts = []
+    if secret.generate.keys() - status.generated.keys():
+        parts.append(_yet("made", condition(status.conditions, "Generated")))
+    if secret.source is not None and not (status.source and status.source.fetched):
+        parts.append(_yet("fetched", condition(status.conditions, "Fetched")))
+    return " and ".join(parts) or "not there yet"
+
+
+def _yet(done: str, said: Condition | None) -> str:
+    return f"not {done} yet: {said.message}" if said and said.message else f"not {done} yet"
 
 
 def waiting(namespace: str, name: str, data: dict[str, bytes]) -> Write:

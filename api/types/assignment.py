@@ -79,6 +79,8 @@ class Assignments(Struct, kw_only=True):
     removed_secrets: list[str] = []  # namespace/name@version
     configs: list[Delivery] = []
     removed_configs: list[str] = []  # namespace/name
+    # Of secrets that exist and have no values yet: why, by namespace/name. None: as said before.
+    awaited: dict[str, str] | None = None
     stream: StreamRequest | None = None
 
 

@@ -87,6 +87,7 @@ class Files:
         self._what = what
         self._inside = PurePosixPath(inside)
         self._deliveries: dict[str, dict[int, Delivery]] = {}  # by namespace/name, and version
+        self.awaited: dict[str, str] = {}  # by namespace/name: why there is nothing of it yet
 
     # What is here.
 
@@ -130,7 +131,8 @@ class Files:
                 version = 0 if _swapped(mount) else scope.secrets.get(mount.name, 0)
                 if version:
                     return f"version {version} of {name}, which does not exist any more"
-                return f"{name}, which does not exist"
+                why = self.awaited.get(f"{scope.namespace}/{mount.name}")
+                return f"{name}, which is {why}" if why else f"{name}, which does not exist"
             if mount.key and mount.key not in delivery.data:
                 keys = ", ".join(sorted(delivery.data))
                 return f"key {mount.key} of {name}, which has only: {keys}"

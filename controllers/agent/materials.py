@@ -39,6 +39,8 @@ class Materials:
         self._renderer = Renderer()
 
     def take(self, message: Assignments, complete: bool) -> None:
+        if complete or message.awaited is not None:
+            self._secrets.awaited = message.awaited or {}
         if complete:
             self._secrets.replace(message.secrets)
             self._configs.replace(message.configs)

@@ -416,3 +416,20 @@ def test_increments_bring_and_take_away(materials: Materials) -> None:
     assert materials.missing(DEFAULT, template("one")) == "", "taken away, then brought again"
     materials.take(Assignments(type=COMPLETE), complete=True)
     assert materials.missing(DEFAULT, template("two"))
+
+
+def test_what_a_secret_without_values_waits_for_is_said(materials: Materials) -> None:
+    def missing() -> str:
+        return materials.missing(DEFAULT, template("late"))
+
+    absent = "secret default/late, which does not exist"
+    assert missing() == absent
+    why = {"default/late": "not made yet: it waits"}
+    materials.take(Assignments(type=INCREMENT, awaited=why), complete=False)
+    materials.take(Assignments(type=INCREMENT), complete=False)
+    assert missing() == "secret default/late, which is not made yet: it waits"
+    materials.take(Assignments(type=INCREMENT, awaited={}), complete=False)
+    assert missing() == absent
+    materials.take(Assignments(type=INCREMENT, awaited=why), complete=False)
+    materials.take(Assignments(type=COMPLETE), complete=True)
+    assert missing() == absent

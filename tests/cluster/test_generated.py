@@ -122,7 +122,8 @@ def test_a_service_serves_tls_with_a_generated_certificate_through_its_rotation(
     cluster.apply(web, secret("web-tls", generate={"tls": {"x509": certificate}}))
     words = "tls waits for its authority, secret shop-ca"
     until(lambda: words in cluster.ctl("describe", "secret", "web-tls").stdout, words)
-    until(lambda: "waiting for secret" in cluster.ctl("get", "tasks").stdout, "its task waits")
+    waits = f"waiting for secret default/web-tls, which is not made yet: {words}"
+    until(lambda: waits in cluster.ctl("get", "tasks", "-o", "json").stdout, "its task says so")
     cluster.apply(
         secret("shop-ca", generate={"ca": {"x509": {"isCA": True, "commonName": "shop"}}})
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -16,10 +17,13 @@ from api.server.assignments import Assignments as Streams
 from api.server.payloads import Payloads
 from api.store.cache import Cache
 from api.store.memory import MemoryStore
+from api.types import codec
 from api.types.assignment import Assignments, StatusReport
+from api.types.generated import SourceStatus
 from api.types.kinds import CONFIG, REVISION, SECRET, TASK
-from api.types.meta import Metadata
+from api.types.meta import Condition, Metadata
 from api.types.revision import Revision, RevisionSpec
+from api.types.secret import Secret
 from api.types.task import TaskState, TaskStatus
 from api.types.template import ConfigMount, SecretMount, TaskTemplate
 from tests.server.harness import Running, changed, config, running_server, secret, task
@@ -301,3 +305,35 @@ async def test_a_quiet_stream_says_that_it_lives() -> None:
     ):
         assert (await response.content.readline()).startswith(b'{"type":"complete"')
         assert await response.content.readline() == b"\n"
+
+
+async def test_what_a_secret_without_values_waits_for_is_told(
+    server: Running, admin: Client
+) -> None:
+    await server.put(revision(secrets=["tls"], configs=["hidden"]))
+    await server.put(task("web-1-a", node="a"))
+    envelope = {"apiVersion": "skep.dev/v1", "kind": "Secret"}
+
+    async def put(name: str, **fields: Any) -> None:
+        await admin.create(
+            {**envelope, "metadata": {"name": name, "namespace": "default"}, **fields}
+        )
+
+    async with stream(server) as messages:
+        assert (await anext(messages)).awaited is None
+        await put("hidden", generate={"password": {}})
+        await put("tls", generate={"tls": {"x509": {"ca": "ca", "dnsNames": ["web"]}}},
+                  source={"provider": "corp", "path": "db"})  # fmt: skip
+        told = (await anext(messages)).awaited
+        assert told == {"default/tls": "not made yet and not fetched yet"}
+        now = datetime(2026, 1, 1, tzinfo=UTC)
+        secret: Secret = codec.copy(server.cache.get(SECRET, "default", "tls").obj)  # type: ignore[union-attr]
+        secret.status.source = SourceStatus(fetched=now)
+        secret.status.conditions = [
+            Condition(type="Generated", status="False", message="tls waits for its authority"),
+        ]  # fmt: skip
+        await server.put(secret)
+        told = (await anext(messages)).awaited
+        assert told == {"default/tls": "not made yet: tls waits for its authority"}
+        await admin.delete(SECRET, "default", "tls")
+        assert (await anext(messages)).awaited == {}
