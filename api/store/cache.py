@@ -26,6 +26,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterable, Sequence
 from itertools import count
 from operator import attrgetter
+from sys import intern
 from typing import Any, Final, Literal
 
 import msgspec
@@ -141,16 +142,20 @@ class _Table:
         if found is None:
             found = self.by_namespace[item.namespace] = {}
         found[item.name] = item
-        item._indexed = values = tuple([_indexed(index.of(obj)) for index in self.indexes])
+        values = tuple([_indexed(index.of(obj)) for index in self.indexes])
+        if old is not None and values == old._indexed:
+            item._indexed = old._indexed
+            return
+        item._indexed = values = tuple(map(_shared, values))
         if old is None:
             self.order = None
             for index, value in zip(self.indexes, values, strict=True):
                 index.put(value, key)
-        elif values != old._indexed:
-            for index, value, before in zip(self.indexes, values, old._indexed, strict=True):
-                if value != before:
-                    index.drop(before, key)
-                    index.put(value, key)
+            return
+        for index, value, before in zip(self.indexes, values, old._indexed, strict=True):
+            if value != before:
+                index.drop(before, key)
+                index.put(value, key)
 
     def drop(self, item: Item) -> None:
         del self.items[item.key]
@@ -174,7 +179,7 @@ class _Subscription:
 class Cache:
     """See the module. `history`: how many events are kept for `since`, at least."""
 
-    def __init__(self, store: Store, *, history: int = 100_000) -> None:
+    def __init__(self, store: Store, *, history: int = 20_000) -> None:
         self.revision = 0
         self.oldest = 0
         self.sessions: set[str] = set()
@@ -374,7 +379,7 @@ class Cache:
         except ValueError as error:
             self._skip(key, str(error))
             return None
-        return Item(kind, namespace, name, key, value, revision, created, obj)
+        return Item(kind, intern(namespace), name, key, value, revision, created, obj)
 
     def _skip(self, key: str, why: str) -> None:
         if self.unreadable.get(key) != why:
@@ -394,8 +399,8 @@ class Cache:
     def _keep(self, events: list[CacheEvent]) -> None:
         history, size = self._history, self._history_size
         history += events
-        if len(history) >= 2 * size and len(history) > size:
-            gone = len(history) - size
+        gone = len(history) - size
+        if gone > size // 4:
             self.oldest = history[gone - 1].revision
             del history[:gone]
 
@@ -479,6 +484,11 @@ def _indexed(value: str | Iterable[str] | None) -> Indexed:
     if value is None or isinstance(value, str):
         return value
     return tuple(dict.fromkeys(value))
+
+
+def _shared(value: Indexed) -> Indexed:
+    """The same, in memory once for all items that have it."""
+    return intern(value) if type(value) is str else value
 
 
 def _each(value: Indexed) -> tuple[str, ...]:

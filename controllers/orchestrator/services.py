@@ -14,6 +14,7 @@ are. A service that has rested is looked at as soon as something happens.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 
@@ -43,7 +44,9 @@ from controllers.reconcile.controller import DONE, After, Controller, GiveUp, Ou
 from controllers.reconcile.recorder import Recorder
 from controllers.reconcile.share import Share
 
-STATUS_GAP = 0.3  # seconds between two writes of one service's status
+# Seconds between two writes of one service's status: where it has come to another turn, for which
+# people and programs wait, and where only counts and words differ, which change with every task.
+TURN_GAP, COUNTS_GAP = 0.1, 0.5
 WORKERS = 64  # services at a time; all they do is wait for the store
 _IN_DOUBT = 5.0  # seconds until another look at a service that can't be read
 _REST = 0.02  # seconds of rest after a look, at least
@@ -333,7 +336,7 @@ class ServiceController:
         if status == service.status:
             return 0.0
         now = asyncio.get_running_loop().time()
-        wait = self._status_written.get(key, now - STATUS_GAP) + STATUS_GAP - now
+        wait = self._status_written.get(key, -math.inf) + gap(service.status, status) - now
         if wait > 0:
             return wait
         self._status_written[key] = now
@@ -367,6 +370,19 @@ class ServiceController:
             self._recorder.note(item.obj, "Warning", why.reason, why.message, component=self.name)
             value = codec.amended(SERVICE, item.value, status=status)
             await self._writer.write(Write(item.key, value, item.revision))
+
+
+def gap(before: ServiceStatus, after: ServiceStatus) -> float:
+    """Seconds since the last write after which `after` may be written."""
+    return COUNTS_GAP if _turn(before) == _turn(after) else TURN_GAP
+
+
+def _turn(status: ServiceStatus) -> tuple[object, ...]:
+    """What a status says without its counts and words."""
+    update = None if status.update is None else (status.update.state, status.update.revision)
+    told = [(one.type, one.status, one.reason) for one in status.conditions]
+    seen = (status.observed_generation, status.observed_secrets, status.revision)
+    return seen, update, told
 
 
 def _rewritten(event: CacheEvent) -> bool:

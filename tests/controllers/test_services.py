@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Sequence
 
+from api.store.cache import CacheEvent
 from api.types.kinds import REVISION, SERVICE, TASK
-from api.types.service import RestartPolicy, Service, UpdatePolicy
+from api.types.service import RestartPolicy, Service, ServiceStatus, UpdatePolicy
 from api.types.task import Task, TaskState
+from controllers.orchestrator.services import COUNTS_GAP, TURN_GAP
 from tests.controllers.world import a_world, service
 
 
@@ -159,6 +162,34 @@ async def test_on_failure_leaves_a_completed_task() -> None:
         await world.put(service(replicas=1, restart=RestartPolicy(condition="on-failure")))
         await world.until(lambda: world.condition("Progressing")[1] == "RestartsExhausted")
         assert len(world.tasks()) == 1
+
+
+async def test_counts_are_told_seldom_and_a_turn_at_once() -> None:
+    """A hundred replicas that come up one after the other are not a hundred statuses."""
+    async with a_world(3) as world:
+        world.alive.clear()  # it is said below when they run
+        told: list[tuple[float, ServiceStatus]] = []
+        loop = asyncio.get_running_loop()
+
+        def heard(events: Sequence[CacheEvent]) -> None:
+            statuses = [event.item.obj.status for event in events]
+            told.extend((loop.time(), status) for status in statuses)
+
+        world.cache.listen(heard, kinds={SERVICE})
+        await world.put(service(replicas=100))
+        await world.until(lambda: len(world.tasks("web", TaskState.ASSIGNED)) == 100)
+        await world.pause(1)
+        told.clear()
+        for task in world.tasks():
+            item = world.item(TASK, task.metadata.name)
+            await world.truth.commit([world.report(item, TaskState.RUNNING)])
+            await world.pause(0.05)
+        ended = loop.time()
+        await world.steady(100)
+        times = [at for at, _ in told]
+        assert len(times) <= 100 * 0.05 / COUNTS_GAP + 2
+        complete = next(at for at, status in told if status.running == 100)
+        assert complete <= ended + TURN_GAP
 
 
 async def test_deleting_leaves_nothing() -> None:

@@ -103,7 +103,7 @@ async def running_server(
     authority: Authority | None = None,
     settings: Settings | None = None,
     components: list[dict[str, Any]] | None = None,
-    history: int = 100_000,
+    history: int = 20_000,
     audit: Audit | None = None,
     note: Note = note_nothing,
     keys: KeysHandlers | None = None,
