@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import random
+
+_LETTERS = "abcdefghijklmnopqrstuvwxyz234567"  # base32's
+_PAIRS = [first + second for first in _LETTERS for second in _LETTERS]  # of ten bits each
+_SHIFTS = range(70, -1, -10)
 
 _source = random.Random()  # noqa: S311 - seeded by the system; uids need to differ, not to be secret
 
@@ -17,8 +20,9 @@ def new_uid() -> str:
 
 def digest(text: str, length: int) -> str:
     """`length` (at most 16) characters of [a-z2-7] that follow from the text."""
-    raw = hashlib.blake2b(text.encode(), digest_size=10).digest()
-    return base64.b32encode(raw)[:length].decode().lower()
+    number = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=10).digest())
+    pairs = _SHIFTS[: (length + 1) // 2]
+    return "".join([_PAIRS[number >> shift & 1023] for shift in pairs])[:length]
 
 
 def bounded(stem: str, suffix: str, limit: int = 63) -> str:
