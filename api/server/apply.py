@@ -246,7 +246,7 @@ class Applier:
                 causes += _at(entry.index, error.causes)
             except Failure as failure:
                 causes += _at(entry.index, [Cause(message=failure.message, reason=failure.reason)])
-        causes += causes or self._none_left(entries)
+        causes = causes or self._none_left(entries)
         if causes:
             raise status.invalid_items(causes)
 
