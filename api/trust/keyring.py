@@ -1,7 +1,7 @@
 """The ring of data keys as the store has it, followed by every manager: what values open with.
 
 The record is `wraps`, a key under the key-encryption key, and `sealed`, the ring under that key;
-a new one each time, so it seals once. The model: the record is read (`open`), and watched (`run`).
+a new one each time, so it seals once. The model: the record is read (`open`), and `followed`.
 A manager that meets a value of a data key it does not know looks again (`refresh`): a key is in
 the ring before anything is sealed with it.
 
@@ -12,16 +12,15 @@ without it the store is lost.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import TypeVar
 
 import msgspec
 import structlog
 
-from api.store.contract import ABSENT, Compacted, Conflict, KeyValue, Store, StoreError, Write
+from api.store.contract import ABSENT, Change, Conflict, KeyValue, Store, StoreError, Write
 from api.store.keys import RING, ROOT
+from api.trust.followed import Followed
 from api.vault import ring as rings
 from api.vault.anchor import Anchor
 from api.vault.envelope import Envelope
@@ -32,10 +31,7 @@ from api.vault.provider import KeyProvider, ProviderAway
 from api.vault.ring import Lock, Ring
 from api.vault.vault import Vault
 
-T = TypeVar("T")
-
 _TRIES = 10
-_RETRY = 1.0  # seconds
 
 _log = structlog.get_logger("skep.keyring")
 
@@ -53,10 +49,11 @@ class KeyringError(Exception):
     """What was asked of the keys can't be done as they stand; says why."""
 
 
-class Keyring:
+class Keyring(Followed):
     """`store` is the one below the sealed one. `providers`: the first one wraps, all unwrap."""
 
     name = "keyring"
+    passing = (StoreError, ProviderAway)
 
     def __init__(
         self,
@@ -70,14 +67,13 @@ class Keyring:
         self.problem = ""
         self.applied = 0  # the generation whose file this manager has written
         self.clock = clock
-        self._store = store
+        super().__init__(store, RING)
         self._providers = list(providers)
         self._anchor = anchor
         self._ring: Ring | None = None
         self._wraps: dict[str, bytes] = {}
         self._raw = b""
         self._revision = 0
-        self._listeners: list[Callable[[], None]] = []
 
     # Following
 
@@ -103,24 +99,14 @@ class Keyring:
             )
             self._anchor.set_back(now)
 
-    async def run(self) -> None:
-        """Follow the store until cancelled."""
-        while True:
-            try:
-                at = await self._store.revision()
-                await self.refresh()
-                changes = self._store.watch(RING, after=at)
-                try:
-                    async for batch in changes:
-                        if any(change.key == RING for change in batch):
-                            await self.refresh()
-                finally:
-                    await changes.aclose()
-            except Compacted:
-                continue
-            except (StoreError, ProviderAway) as error:
-                _log.warning("the ring of data keys is not followed now", error=str(error))
-                await asyncio.sleep(_RETRY)
+    async def _caught_up(self) -> int:
+        at = await self._store.revision()
+        await self.refresh()
+        return at
+
+    async def _told(self, batch: Sequence[Change]) -> None:
+        if any(change.key == RING for change in batch):
+            await self.refresh()
 
     async def refresh(self) -> None:
         """Be as far as the store is. Raises StoreError, ProviderAway."""
@@ -134,15 +120,6 @@ class Keyring:
             await self._put_back(found, str(error))
         except VaultError as error:
             self._ill(str(error))
-
-    def listen(self, callback: Callable[[], None]) -> Callable[[], None]:
-        """Call it after every change; returns what ends that."""
-        self._listeners = [*self._listeners, callback]
-
-        def unsubscribe() -> None:
-            self._listeners = [one for one in self._listeners if one is not callback]
-
-        return unsubscribe
 
     # What there is
 
@@ -348,8 +325,7 @@ class Keyring:
         keys = {bytes.fromhex(key.id): key.raw for key in ring.keys}
         self.envelope.use(keys, bytes.fromhex(ring.keys[0].id), plain=ring.plain)
         self._follow()
-        for callback in self._listeners:
-            callback()
+        self._tell()
 
     def _follow(self) -> None:
         """What the ring asks for beside the store; tried again with each look."""

@@ -1,16 +1,13 @@
 """The cluster's trust, followed: what every manager signs with and accepts.
 
-The model: one list and one watch over `…/trust/` (`run`), as the cache does it for objects. What
-this manager writes it also takes in at once, so that who writes reads it; the watch then brings
-the same again, which changes nothing. A change that can't be used (a vault key is missing) leaves
-what was, and `problem` says why.
-
-Listeners are plain functions, called after every change.
+The model: one list and one watch over `…/trust/` (`followed`), as the cache does it for objects.
+What this manager writes it also takes in at once, so that who writes reads it; the watch then
+brings the same again, which changes nothing. A change that can't be used (a vault key is missing)
+leaves what was, and `problem` says why.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -23,7 +20,8 @@ from api.pki.authority import Authority
 from api.pki.errors import PkiError
 from api.pki.tokens import ROLES, JoinToken, new_secret
 from api.seal.keys import SealingKey
-from api.store.contract import ABSENT, Compacted, Conflict, Store, StoreError, Unopened, Write
+from api.store.contract import ABSENT, Change, Conflict, Store, Unopened, Write
+from api.trust.followed import Followed
 from api.trust.records import (
     AUTHORITY,
     MANAGERS,
@@ -46,7 +44,6 @@ from api.vault.vault import Vault, is_sealed
 
 T = TypeVar("T")
 
-_RETRY = 1.0  # seconds
 _log = structlog.get_logger("skep.trust")
 
 _ONCE_SEALED: dict[str, tuple[str, type[Struct]]] = {
@@ -66,7 +63,7 @@ class TrustError(Exception):
     """What was asked of the cluster's trust can't be done as it stands; says why."""
 
 
-class Trust:
+class Trust(Followed):
     """`store` seals. `vault` has the vault keys where they are in a file: those that an earlier
     version sealed with, and that a manager is given when it joins."""
 
@@ -76,7 +73,7 @@ class Trust:
         self.problem = ""
         self.clock = clock
         self.sealing_life = LIFE  # after which a sealing key is followed by another
-        self._store = store
+        super().__init__(store, TRUST)
         self._vault = vault
         self._values: dict[str, bytes] = {}
         self._revisions: dict[str, int] = {}  # of the last change of each key, deletes included
@@ -85,7 +82,6 @@ class Trust:
         self._record: AuthorityRecord | None = None
         self._tokens: dict[str, str] = {}
         self._sealing = SealingRing("", {}, {})
-        self._listeners: list[Callable[[], None]] = []
 
     async def open(self, authority: Authority | None = None) -> None:
         """Read it, or make it where the cluster is new (with `authority`, else one made for it).
@@ -103,25 +99,17 @@ class Trust:
             raise VaultError(self.problem)
         await self._unseal_old()
 
-    async def run(self) -> None:
-        """Follow the store until cancelled."""
-        while True:
-            try:
-                changes = self._store.watch(TRUST, after=self._revision)
-                try:
-                    async for batch in changes:
-                        for change in batch:
-                            self._take(change.key, change.value, change.revision)
-                        if batch:
-                            self._revision = batch[-1].revision
-                            self._changed()
-                finally:
-                    await changes.aclose()
-            except Compacted:
-                await self._list()
-            except StoreError as error:
-                _log.warning("the store does not tell of changes now", error=str(error))
-                await asyncio.sleep(_RETRY)
+    async def _caught_up(self) -> int:
+        if self._behind:
+            await self._list()
+        return self._revision
+
+    async def _told(self, batch: Sequence[Change]) -> None:
+        for change in batch:
+            self._take(change.key, change.value, change.revision)
+        if batch:
+            self._revision = batch[-1].revision
+            self._changed()
 
     async def refresh(self) -> None:
         """Be as far as the store is: to be asked before signing, since a certificate of a root
@@ -129,15 +117,6 @@ class Trust:
         stored = await self._store.get(AUTHORITY)
         if stored is None or stored.revision != self._revisions.get(AUTHORITY):
             await self._list()
-
-    def listen(self, callback: Callable[[], None]) -> Callable[[], None]:
-        """Call it after every change; returns what ends that."""
-        self._listeners = [*self._listeners, callback]
-
-        def unsubscribe() -> None:
-            self._listeners = [one for one in self._listeners if one is not callback]
-
-        return unsubscribe
 
     # The authority
 
@@ -318,8 +297,7 @@ class Trust:
             _log.error(
                 "the cluster's trust can't be read; going on with what was", error=str(error)
             )
-        for callback in self._listeners:
-            callback()
+        self._tell()
 
     def _understand(self) -> None:
         if AUTHORITY not in self._values:
