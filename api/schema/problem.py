@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from collections.abc import Iterable, Sequence
@@ -134,6 +133,8 @@ def nearest(word: str, choices: Iterable[str]) -> str | None:
     for each in among:
         if _folded(each) == plain:
             return each
+    import difflib  # takes as long to load as all else here
+
     folded = {_folded(each): each for each in reversed(among)}
     close = difflib.get_close_matches(plain[:100], folded, n=1, cutoff=0.7)
     return folded[close[0]] if close else None
