@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
-from api.ctl.errors import NotFound, Usage
+from api.ctl.errors import CtlError, NotFound, Usage
 from api.ctl.follow import wait_until
 from api.ctl.manifests import Given, file_options, load
 from api.ctl.resources import Target, targets
-from api.ctl.session import Session, verb
+from api.ctl.session import Session, refusal, verb
 from api.ctl.suggestions import kinds_then_names
 from api.ctl.waiting import DEFAULT_TIMEOUT, Duration
 from api.ctl.wanted import parse
@@ -79,12 +79,16 @@ def command(
     how = _How(selector, field_selector, dry_run, force, ignore_not_found)
 
     async def work(client: Client) -> None:
-        going = await _delete(session, client, doomed, how)
+        going, refused = await _delete(session, client, doomed, how)
         if wait and not dry_run:
             gone = parse("delete")
             for namespace in dict.fromkeys(each.namespace for each in going):
                 mine = [each.target for each in going if each.namespace == namespace]
                 await wait_until(session.output, client, mine, namespace, gone, timeout, say=False)
+        if refused:
+            for each in refused[:-1]:
+                session.output.error(each.message, each.hint)
+            raise refused[-1]
 
     session.run(work)
 
@@ -112,45 +116,45 @@ def _doomed(session: Session, what: tuple[str, ...], given: Given, *, every: boo
 
 async def _delete(
     session: Session, client: Client, doomed: Sequence[_Doomed], how: _How
-) -> list[_Doomed]:
-    """Ask for each; those that are on their way. Raises NotFound after all were asked for."""
+) -> tuple[list[_Doomed], list[CtlError]]:
+    """Ask for each: those that are on their way, and why others are not, the gravest last."""
     from api.client import ApiError
 
     going: list[_Doomed] = []
-    missing: list[str] = []
+    missing: list[CtlError] = []
+    refused: list[CtlError] = []
     suffix = " (dry run)" if how.dry_run else ""
     for each in doomed:
-        kind, name = each.target
-        if name:
-            try:
-                if kind is SECRET and how.force:
-                    await _say_what_breaks(session, client, each.namespace, name)
-                await client.delete(
-                    kind, each.namespace, name, dry_run=how.dry_run, force=how.force
-                )
-            except ApiError as error:
-                if error.code != 404:
-                    raise
-                missing.append(error.message)
-                continue
-            names = [name]
-        else:
-            listing = await client.delete_collection(
-                kind,
-                each.namespace,
-                label_selector=how.labels,
-                field_selector=how.fields,
-                dry_run=how.dry_run,
-            )
-            names = [obj["metadata"]["name"] for obj in listing.items]
+        try:
+            names = await _ask(session, client, each, how)
+        except ApiError as error:
+            if error.code == 404 and each.target.name:
+                missing.append(NotFound(error.message))
+            else:
+                refused.append(refusal(error))
+            continue
         for found in names:
-            session.output.data(f"{kind.name.lower()}/{found} deleted{suffix}")
-            going.append(_Doomed(Target(kind, found), each.namespace))
-    if missing and not how.ignore_not_found:
-        for message in missing[:-1]:
-            session.output.error(message)
-        raise NotFound(missing[-1])
-    return going
+            session.output.data(f"{each.target.kind.name.lower()}/{found} deleted{suffix}")
+            going.append(_Doomed(Target(each.target.kind, found), each.namespace))
+    return going, refused if how.ignore_not_found else [*missing, *refused]
+
+
+async def _ask(session: Session, client: Client, doomed: _Doomed, how: _How) -> list[str]:
+    """The names of what is on its way. Raises ApiError."""
+    kind, name = doomed.target
+    if name:
+        if kind is SECRET and how.force:
+            await _say_what_breaks(session, client, doomed.namespace, name)
+        await client.delete(kind, doomed.namespace, name, dry_run=how.dry_run, force=how.force)
+        return [name]
+    listing = await client.delete_collection(
+        kind,
+        doomed.namespace,
+        label_selector=how.labels,
+        field_selector=how.fields,
+        dry_run=how.dry_run,
+    )
+    return [obj["metadata"]["name"] for obj in listing.items]
 
 
 async def _say_what_breaks(session: Session, client: Client, namespace: str, name: str) -> None:

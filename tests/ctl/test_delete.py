@@ -31,6 +31,26 @@ def test_what_is_not_there(ctl: Ctl) -> None:
     assert ctl("delete", "config", "none", "--ignore-not-found").out == ""
 
 
+def test_what_is_there_is_waited_for_though_something_else_is_not(ctl: Ctl) -> None:
+    ctl("apply", "-f", "-", "--wait", stdin=text(service("web", replicas=2)))
+    done = ctl("delete", "services", "none", "web", code=3)
+    assert done.out == "service/web deleted\n"
+    assert done.err == f"error: service {ctl.namespace}/none does not exist\n"
+    assert names(ctl, "services,tasks") == []
+
+
+def test_a_refusal_keeps_nothing_else_from_being_deleted(ctl: Ctl) -> None:
+    wishes = [service("web", secrets=[{"name": "door"}]), service("other", replicas=2)]
+    ctl("create", "secret", "door", "--from-stdin", "code", stdin="1234")
+    ctl("apply", "-f", "-", "--wait", stdin=text(*wishes, config("a")))
+    done = ctl("delete", "service/other", "config/none", "secret/door", "config/a", code=5)
+    assert done.out == "service/other deleted\nconfig/a deleted\n"
+    assert f"config {ctl.namespace}/none does not exist" in done.err
+    assert done.err.splitlines()[-1].startswith("error: secret ")
+    assert "service web uses it" in done.err
+    assert names(ctl, "services,secrets,configs") == ["service/web", "secret/door"]
+
+
 def test_by_label_and_all(ctl: Ctl) -> None:
     wishes = [config(name) for name in ("a", "b", "c")]
     for wish in wishes[:2]:
