@@ -37,7 +37,12 @@ class _What(NamedTuple):
 @verb("logs")
 @click.argument("what", shell_complete=names_of("task", slashed="service"))
 @click.option("-f", "--follow", is_flag=True, help="Go on with what comes, until Ctrl-C.")
-@click.option("--tail", type=int, default=-1, help="Only the last lines, of each task.")
+@click.option(
+    "--tail",
+    type=click.IntRange(min=-1),
+    default=-1,
+    help="Only the last lines, of each task; -1, the default, is all.",
+)
 @click.option("--since", type=Duration(), help="Only what is younger, as in 10m.")
 @click.option("--timestamps", is_flag=True, help="When each line was printed.")
 @click.option("--prefix/--no-prefix", default=None, help="Name the task before each line.")

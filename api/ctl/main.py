@@ -96,14 +96,20 @@ class Verbs(click.Group):
     epilog=f"{_EXIT_CODES}\n\n{_ENVIRONMENT}",
     invoke_without_command=True,
 )
+@click.option("--version", is_flag=True, help="As `ctl version --client`.")
 @global_options
 @click.pass_context
-def cli(ctx: click.Context) -> None:
+def cli(ctx: click.Context, version: bool) -> None:
     """Declare what should run, and see what does.
 
     Every verb has its own --help, with examples. The global options may stand before or after
     the verb.
     """
+    if version:
+        from api.ctl.version import command as shown
+
+        ctx.invoke(shown, client_only=True, output=None)
+        ctx.exit()
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
 
@@ -134,6 +140,9 @@ def _run(arguments: Sequence[str] | None) -> int:
         return ended.exit_code
     except CtlError as error:
         return _failed(output, error)
+    except click.exceptions.NoArgsIsHelpError as error:
+        output.note(error.format_message())
+        return ExitCode.USAGE
     except click.UsageError as error:
         return _misused(output, error)
     except click.ClickException as error:

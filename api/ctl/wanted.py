@@ -115,6 +115,8 @@ def _jsonpath(text: str) -> Wanted:
 
 
 def _why_not_deleted(obj: Document | None) -> str:
+    if not field(obj or {}, "metadata", "deletionTimestamp"):
+        return "nobody has asked for its deletion"
     finalizers = field(obj or {}, "metadata", "finalizers") or []
     if finalizers:
         return f"it waits for {', '.join(finalizers)}"

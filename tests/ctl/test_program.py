@@ -54,7 +54,15 @@ def test_global_options_stand_before_and_after_the_verb(ctl: Ctl) -> None:
     assert f"namespace {ctl.namespace}" in said
 
 
+@pytest.mark.parametrize("group", ["context", "create", "rollout"])
+def test_a_group_without_its_verb_shows_its_help(ctl: Ctl, group: str) -> None:
+    done = ctl(group, code=2)
+    assert done.out == ""
+    assert done.err == ctl(group, "--help").out
+
+
 def test_versions(ctl: Ctl) -> None:
+    assert ctl("--version").lines == ctl("version", "--client").lines
     done = ctl.program("version")
     assert re.fullmatch(r"client: 0\.\S+\nserver: v?0\.\S+\n", done.out)
     assert ctl("version", "--client").lines == done.lines[:1]

@@ -78,6 +78,10 @@ def test_what_has_no_output(ctl: Ctl) -> None:
     assert "neither a task nor a service" in ctl("logs", "node/worker-1", code=2).err
 
 
+def test_fewer_lines_than_none(ctl: Ctl) -> None:
+    assert "-5" in ctl("logs", "service/web", "--tail", "-5", code=2).err
+
+
 def test_a_service_named_as_a_task(web: Ctl) -> None:
     assert "did you mean service/web?" in web("logs", "web", code=3).err
     assert "did you mean service/web?" in web("exec", "web", "--", "true", code=3).err

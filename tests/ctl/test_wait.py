@@ -62,11 +62,19 @@ def test_not_in_time(ctl: Ctl) -> None:
     ctl("apply", "-f", "-", stdin=text(config("a")))
     done = ctl.program("wait", "config/a", "--for=delete", "--timeout=300ms", code=124)
     assert done.err.splitlines()[-1] == (
-        "error: not deleted within 0.3 s: config/a: it still exists"
+        "error: not deleted within 0.3 s: config/a: nobody has asked for its deletion"
     )
     done = ctl("wait", "config/a", "--for=condition=Ready", "--timeout=0s", "-q", code=124)
     assert done.err == (
         "error: not condition Ready=True within 0 s: config/a: it has no condition Ready\n"
+    )
+
+
+def test_a_service_that_nobody_deletes_waits_for_nothing(ctl: Ctl) -> None:
+    ctl("apply", "-f", "-", stdin=text(service("web")))
+    done = ctl("wait", "service/web", "--for=delete", "--timeout=0s", "-q", code=124)
+    assert done.err == (
+        "error: not deleted within 0 s: service/web: nobody has asked for its deletion\n"
     )
 
 
