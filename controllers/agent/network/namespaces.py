@@ -52,7 +52,7 @@ class Namespaces:
         self._links = links
         self._home = ThreadPoolExecutor(1, thread_name_prefix="network")
         self._where = -1  # a descriptor of `place`
-        self._outside: Netlink  # since `_enter`; used by the thread of `_home` only
+        self._outside: Netlink  # since `_enter`; used by one at a time, in its turn
         self._turns = (
             asyncio.Lock()
         )  # the kernel has one lock for all links: threads would spin at it
@@ -103,9 +103,8 @@ class Namespaces:
         """A descriptor of the namespace, to be found by the runtime."""
         try:
             async with self._turns:
-                namespace, link = await _in_new_thread(lambda: self._furnish(bridge))
+                namespace = await _in_new_thread(lambda: self._furnish(container_id, bridge))
                 try:
-                    await self._at_home(lambda: self._attach(link, bridge, container_id))
                     self._show(container_id, namespace)
                 except BaseException:
                     os.close(namespace)
@@ -127,9 +126,10 @@ class Namespaces:
 
     # In a thread of the new namespace's own, which ends with this.
 
-    def _furnish(self, bridge: Bridge) -> tuple[int, str]:
-        """Make a namespace: its descriptor, and the name of the link that leads to it."""
+    def _furnish(self, container_id: str, bridge: Bridge) -> int:
+        """Make a namespace with its link to the bridge: its descriptor."""
         _set_namespace(self._where)
+        master = socket.if_nametoindex(bridge.name)
         _check(_libc().unshare(_CLONE_NEWNET))
         namespace = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -145,10 +145,11 @@ class Namespaces:
                     netlink.link_up(_INDEX),
                     netlink.default_route(bridge.gateway),
                 )
+            self._outside.ask(netlink.attach(link_name(address), master, container_id))
         except BaseException:
             os.close(namespace)
             raise
-        return namespace, link_name(address)
+        return namespace
 
     def _link(self, inside: Netlink, bridge: Bridge) -> IPv4Address:
         """Both ends of it, the outer one in `place`. What address it was free for."""
@@ -188,10 +189,6 @@ class Namespaces:
             os.close(where)
             raise
         self._where = where
-
-    def _attach(self, link: str, bridge: Bridge, alias: str) -> None:
-        index, master = socket.if_nametoindex(link), socket.if_nametoindex(bridge.name)
-        self._outside.ask(netlink.attach(index, master, alias))
 
     def _leave(self) -> None:
         if self._where >= 0:

@@ -82,9 +82,10 @@ def link_up(index: int) -> bytes:
     return _link(index, flags=_UP)
 
 
-def attach(index: int, bridge: int, alias: str) -> bytes:
+def attach(name: str, bridge: int, alias: str) -> bytes:
     """Make a link a port of the bridge, and bring it up."""
-    return _link(index, (_MASTER, _U32.pack(bridge)), (_ALIAS, _text(alias)), flags=_UP)
+    attributes = ((_NAME, _text(name)), (_MASTER, _U32.pack(bridge)), (_ALIAS, _text(alias)))
+    return _link(0, *attributes, flags=_UP)
 
 
 def new_address(index: int, address: IPv4Address, prefix: int, broadcast: IPv4Address) -> bytes:
