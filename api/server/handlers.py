@@ -12,11 +12,12 @@ from aiohttp import web
 
 from api.server import audit, lists, patches, requests, status
 from api.server.agents import Agents
-from api.server.apply import Applier, Options
+from api.server.apply import Applier
 from api.server.auth import Caller, refused
 from api.server.deletions import Deletions
 from api.server.discovery import verbs_of
 from api.server.documents import parse_json
+from api.server.entries import Options
 from api.server.metrics import Metrics
 from api.server.middleware import answer
 from api.server.paths import Target
