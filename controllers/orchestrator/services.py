@@ -155,8 +155,10 @@ class ServiceController:
                 return True
             if state is _RUNNING:
                 self._observed.running.setdefault(uid, self._clock())
-            return state is _RUNNING or before.status.message != ""
-        return state in _TELLING and before.status.message != task.status.message
+                return True
+        return before.status.message != task.status.message and (
+            state in _TELLING or before.status.state in _TELLING
+        )
 
     def _node_heard(self, event: CacheEvent) -> None:
         node: Node = event.item.obj

@@ -39,6 +39,19 @@ async def test_a_killed_task_is_replaced_after_the_delay() -> None:
         assert 3 <= waited < 3.5
 
 
+async def test_what_tasks_wait_for_is_said() -> None:
+    async with a_world(2) as world:
+        world.alive.clear()
+        await world.put(service(replicas=1))
+        await world.pause(5)
+        name = world.tasks()[0].metadata.name
+        words = "waiting for secret default/door, which does not exist"
+        report = world.report(world.item(TASK, name), TaskState.PREPARING, message=words)
+        await world.truth.commit([report])
+        await world.pause(5)
+        assert world.condition("Available")[2] == f"0/1 running; {name}: {words}"
+
+
 async def test_scaling_down_and_up() -> None:
     async with a_world(3) as world:
         await world.put(service(replicas=5))

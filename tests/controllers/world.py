@@ -259,11 +259,15 @@ class World:
             error = "exit code 1" if new is TaskState.FAILED else ""
         return [self.report(item, new, error)]
 
-    def report(self, item: Item, state: TaskState, error: str = "") -> Write:
+    def report(self, item: Item, state: TaskState, error: str = "", message: str = "") -> Write:
         task: Task = item.obj
         assert forward(task.status.state, state)
         status = TaskStatus(
-            state=state, since=loop_clock(), error=error, container=ContainerStatus(id="c")
+            state=state,
+            since=loop_clock(),
+            error=error,
+            message=message,
+            container=ContainerStatus(id="c"),
         )
         changed = msgspec.structs.replace(task, status=status)
         return Write(item.key, codec.encode(changed), item.revision)
