@@ -39,7 +39,7 @@ class Ground:
                 unknown_commands=frozenset({ABSENT_COMMAND}),
             )
         )
-        self._run_dir = run_dir
+        self.run_dir = run_dir
         self._drivers: list[Driver] = []
         self.driver = self.peer()
 
@@ -52,7 +52,7 @@ class Ground:
             driver = DockerDriver(
                 cluster=cluster or self.cluster,
                 node=node,
-                run_dir=self._run_dir,
+                run_dir=self.run_dir,
                 engine_network=self._engine_network,
             )
         self._drivers.append(driver)

@@ -77,7 +77,8 @@ def test_hardware_addresses_are_as_the_engine_s() -> None:
 
 
 def test_a_namespace_s_address() -> None:
-    bridge = IPv4Network("172.17.0.0/16")
+    gateway = IPv4Address("172.17.0.1")
+    bridge = Bridge(name="docker0", network=IPv4Network("172.17.0.0/16"), gateway=gateway)
     assert own_address(TRIE, bridge) == "172.17.255.3"
     assert own_address(TRIE, None) == "172.17.255.3", "not loopback's"
     assert own_address("", bridge) == ""

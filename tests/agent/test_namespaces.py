@@ -17,6 +17,8 @@ from controllers.agent.network.namespaces import Namespaces, NetworkError
 
 pytestmark = pytest.mark.engine  # for root; no engine is asked
 
+PATIENCE = 30.0  # seconds; only a failure takes so long
+
 BRIDGE = Bridge(
     name="br-test",
     network=IPv4Network("10.99.0.0/16"),
@@ -77,9 +79,13 @@ def ports(place: int) -> set[str]:
     return {line.split(": ")[1].partition("@")[0] for line in listed.splitlines()}
 
 
+def descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
 def until_no_ports(place: int) -> None:
     """The kernel takes what nobody holds away a moment later."""
-    end = time.monotonic() + 30.0
+    end = time.monotonic() + PATIENCE
     while ports(place):
         assert time.monotonic() < end, ports(place)
         time.sleep(0.02)
@@ -90,7 +96,7 @@ async def test_a_namespace_is_furnished(namespaces: Namespaces, place: int, tmp_
     async with namespaces.wired("one", BRIDGE):
         shown = inside(link, "ip", "-o", "address")
         assert "inet 127.0.0.1/8" in shown
-        address = own_address(inside(link, "cat", "/proc/net/fib_trie"), BRIDGE.network)
+        address = own_address(inside(link, "cat", "/proc/net/fib_trie"), BRIDGE)
         assert f"inet {address}/16 brd 10.99.255.255" in shown
         assert "inet6" not in shown, "as the engine's own"
         assert "mtu 1400" in inside(link, "ip", "link", "show", "eth0")
@@ -134,7 +140,7 @@ async def test_many_at_once_have_addresses_of_their_own(
         async with whose.wired(name, BRIDGE):
             trie = inside(tmp_path / "links" / name, "cat", "/proc/net/fib_trie")
             await go_on.wait()
-            return own_address(trie, BRIDGE.network)
+            return own_address(trie, BRIDGE)
 
     names = [
         (whose, f"{label}{n}")
@@ -169,7 +175,7 @@ async def test_a_process_inside_keeps_its_network_and_takes_it_along(
         assert process.stdout is not None
         assert await process.stdout.readline() == b"in\n"
     trie = inside(Path(f"/proc/{process.pid}/ns/net"), "cat", "/proc/net/fib_trie")
-    assert own_address(trie, BRIDGE.network)
+    assert own_address(trie, BRIDGE)
     assert len(ports(place)) == 1
     process.kill()
     await process.wait()
@@ -223,3 +229,25 @@ async def test_links_of_agents_that_are_gone_are_taken_away(place: int, tmp_path
         assert [link.name for link in links.iterdir()] == ["living"]
         await second.close()
     await living.close()
+
+
+async def test_what_was_given_up_is_finished_before_the_end(place: int, tmp_path: Path) -> None:
+    namespaces = Namespaces(Path(f"/proc/{place}/ns/net"), tmp_path / "links")
+    await namespaces.open()
+
+    async def start(name: str) -> None:
+        async with namespaces.wired(name, BRIDGE):
+            await asyncio.sleep(PATIENCE)
+
+    before = descriptors()
+    starts = [asyncio.create_task(start(f"c{number}")) for number in range(5)]
+    await asyncio.sleep(0)  # they have begun
+    for each in starts:
+        each.cancel()
+    await asyncio.gather(*starts, return_exceptions=True)
+    await namespaces.close()
+    with pytest.raises(NetworkError, match="the next try"):
+        await start("late")
+    assert list((tmp_path / "links").iterdir()) == []
+    assert descriptors() < before
+    until_no_ports(place)

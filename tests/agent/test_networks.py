@@ -169,3 +169,34 @@ async def test_addresses_are_not_given_twice_at_once(ground: Ground) -> None:
     )
     assert len({container.address for container in started}) == len(specs)
     assert all(link_of(container) in links() for container in started)
+
+
+async def test_labels_of_an_image_do_not_count(ground: Ground) -> None:
+    """One that was committed from a container of ours has them all."""
+    uid = await ground.start()
+    container = await ground.driver.inspect(uid)
+    image = f"skep/committed:{ground.cluster[:8]}"
+    docker("commit", container.id, image)
+    try:
+        plain = Ground("docker", ground.run_dir, engine_network=True)
+        try:
+            other = await plain.start(image=image)
+            started = await plain.driver.inspect(other)
+            assert inspected(started)["HostConfig"]["Runtime"] == "runc"
+            assert started.address
+        finally:
+            await plain.close()
+    finally:
+        docker("rmi", "-f", image)
+
+
+async def test_the_file_of_name_servers_is_there_again_after_a_reboot(ground: Ground) -> None:
+    spec = ground.spec(FOREVER, dns={"servers": ["192.0.2.53"]})
+    await ground.driver.create(spec)
+    for file in (ground.run_dir / "here").glob("resolv-*/*"):
+        file.unlink()
+    peer = ground.peer()
+    await peer.containers()
+    await peer.start(spec.task_uid)
+    text = await run(ground, spec.task_uid, "cat /etc/resolv.conf")
+    assert text.startswith("nameserver 192.0.2.53\n")

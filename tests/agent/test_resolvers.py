@@ -47,6 +47,14 @@ def test_what_the_service_says_stands_in_place_of_the_node_s() -> None:
     )
 
 
+def test_what_the_engine_s_configuration_says_comes_between() -> None:
+    engine = Dns(servers=["192.0.2.8"], options=["edns0"])
+    assert render(NODE, Dns(servers=["192.0.2.53"]), engine) == (
+        "nameserver 192.0.2.53\nsearch example.org corp.example.org\noptions edns0\n"
+    )
+    assert render(NODE, Dns(), engine).startswith("nameserver 192.0.2.8\n")
+
+
 def test_domain_is_the_old_word_for_search() -> None:
     assert "search old.example\n" in render("domain old.example\n", Dns())
 

@@ -57,7 +57,9 @@ class Machine:
     def made(self) -> Path:
         """The agent's link to a namespace that it has made."""
         link = self.namespaces / ID
-        link.symlink_to("/proc/self/ns/net")
+        namespace = self.home / "namespace"
+        namespace.touch()
+        link.symlink_to(namespace)
         return link
 
     def call(self, *words: str) -> subprocess.CompletedProcess[str]:
@@ -188,3 +190,23 @@ def test_a_bundle_without_a_config_is_refused(machine: Machine) -> None:
 def test_what_is_no_id_is_refused(machine: Machine, name: str) -> None:
     done = machine.call("--log", str(machine.log), "create", "--bundle", str(machine.bundle), name)
     assert "not a container's id" in _refused(machine, done)
+
+
+def test_the_machine_s_own_namespace_is_no_container_s(machine: Machine) -> None:
+    """A killed agent's link may lead there, when its process's number is another's."""
+    link = machine.made()
+    link.unlink()
+    link.symlink_to("/proc/self/ns/net")
+    done = machine.create()
+    assert done.returncode == 1
+    assert machine.saw is None
+    assert "leads to the machine's own: rm" in done.stderr
+
+
+@pytest.mark.parametrize("verb", ["run", "restore"])
+def test_verbs_that_would_pass_the_network_by_are_refused(machine: Machine, verb: str) -> None:
+    machine.made()
+    done = machine.call("--log", str(machine.log), verb, "--bundle", str(machine.bundle), ID)
+    assert done.returncode == 1
+    assert machine.saw is None
+    assert "only create and start" in machine.log.read_text()

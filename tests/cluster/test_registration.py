@@ -151,7 +151,9 @@ def test_an_agent_that_runs_makes_networks_as_soon_as_it_may(plain: Engine, tmp_
         assert runtime_of("since") == "skep"
         program(plain).rename(program(plain).with_name("moved"))
         plain.reload()
-        until(lambda: "is not there or can't be run" in networks(), "the agent has seen that")
+        until(
+            lambda: "is not there, or not this version's" in networks(), "the agent has seen that"
+        )
         program(plain).with_name("moved").unlink()
         done(plain, "install")
         until(lambda: networks() == "skep's, on docker0", "the agent has seen that")

@@ -25,7 +25,7 @@ from aiodocker.execs import Exec
 
 from api.types.generic import claims
 from api.types.node import Engine, NodeResources
-from api.types.template import HttpCheck, TcpCheck
+from api.types.template import Dns, HttpCheck, TcpCheck
 from controllers.agent.drivers import probes
 from controllers.agent.drivers.contract import (
     Container,
@@ -41,7 +41,7 @@ from controllers.agent.drivers.contract import (
     Terminal,
 )
 from controllers.agent.drivers.engine import answers, body
-from controllers.agent.drivers.engine.box import HOST_GATEWAY, extra_hosts
+from controllers.agent.drivers.engine.box import HOST_GATEWAY, dns, extra_hosts
 from controllers.agent.drivers.engine.client import CALL_SECONDS, EngineClient
 from controllers.agent.drivers.engine.names import Entry, Names
 from controllers.agent.drivers.engine.pulls import Pulls
@@ -359,7 +359,7 @@ class DockerDriver:
 
     def _met(self, container_id: str, labels: Mapping[str, str]) -> str:
         """A container of ours; its id."""
-        if body.WIRED in labels:
+        if labels.get(body.WIRED) == "true":
             self._wired.add(container_id)
         return container_id
 
@@ -395,6 +395,8 @@ class DockerDriver:
         if self._met(container.id, config["Labels"]) in self._wired:
             address = await self._wiring.address(container.id, container.pid)
             container = msgspec.structs.replace(container, address=address)
+            if container.phase is Phase.CREATED:  # /run may have been emptied since
+                self._resolve(container.task_uid, dns(inspected))
         self._names.put(
             container.task_uid,
             Entry(
@@ -424,7 +426,11 @@ class DockerDriver:
         await self._wiring.known()
         if self._wiring.bridge is None or spec.template.ports:
             return ""
-        return str(self._resolvers.put(spec.task_uid, spec.template.dns).absolute())
+        return self._resolve(spec.task_uid, spec.template.dns)
+
+    def _resolve(self, task_uid: str, dns: Dns) -> str:
+        """The file of its name servers, which is there. Raises DriverError."""
+        return str(self._resolvers.put(task_uid, dns, self._wiring.resolvers).absolute())
 
     @asynccontextmanager
     async def _network(self, container_id: str) -> AsyncIterator[None]:

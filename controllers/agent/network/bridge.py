@@ -52,8 +52,8 @@ def hardware_address(address: IPv4Address) -> str:
     return ":".join(f"{byte:02x}" for byte in b"\x02\x42" + address.packed)
 
 
-def own_address(text: str, network: IPv4Network | None) -> str:
-    """The address of a namespace, from its /proc/<pid>/net/fib_trie: the one in `network`, or the
+def own_address(text: str, bridge: Bridge | None) -> str:
+    """The address of a container, from its /proc/<pid>/net/fib_trie: the one on the bridge, or the
     first that is not for loopback; "" where there is none."""
     found: list[IPv4Address] = []
     last = ""
@@ -63,6 +63,6 @@ def own_address(text: str, network: IPv4Network | None) -> str:
             last = rest
         elif kind == "/32" and rest == "host LOCAL":
             found.append(IPv4Address(last))
-    fitting = [address for address in found if network is not None and address in network]
+    fitting = [address for address in found if bridge is not None and address in bridge.network]
     reached = [address for address in found if not address.is_loopback]
     return str(next(iter([*fitting, *reached]), ""))

@@ -35,6 +35,7 @@ LINKS = Path("/run/skep/netns")
 _CLONE_NEWNET = 0x40000000
 _INSIDE = "eth0"
 _LOOPBACK = 1  # its index, in every namespace
+_TRIES = 1100  # more than a bridge has ports: one of so many addresses is free
 _INDEX = 100  # of eth0: tunnels' modules put links of theirs, with low ones, into each namespace
 
 T = TypeVar("T")
@@ -53,11 +54,12 @@ class Namespaces:
         self._home = ThreadPoolExecutor(1, thread_name_prefix="network")
         self._where = -1  # a descriptor of `place`
         self._outside: Netlink  # since `_enter`; used by one at a time, in its turn
-        self._turns = (
-            asyncio.Lock()
-        )  # the kernel has one lock for all links: threads would spin at it
+        # The kernel has one lock for all links: threads would spin at it.
+        self._turns = asyncio.Lock()
         self._turn = random.randrange(2**16)  # noqa: S311 - so that agents don't try the same ones
         self._wired: dict[str, tuple[int, asyncio.Task[int]]] = {}  # id → how many want it
+        self._makings: set[asyncio.Task[int]] = set()  # also those that nobody wants any more
+        self._closed = False
 
     async def open(self) -> None:
         """Raises NetworkError where this process may not do this."""
@@ -72,8 +74,8 @@ class Namespaces:
 
     async def close(self) -> None:
         """What is under way is finished first."""
-        makings = [making for _, making in self._wired.values()]
-        await asyncio.gather(*makings, return_exceptions=True)
+        self._closed = True
+        await asyncio.gather(*self._makings, return_exceptions=True)
         await self._at_home(self._leave)
         self._home.shutdown()
 
@@ -83,7 +85,11 @@ class Namespaces:
         container meanwhile has the same one. Raises NetworkError."""
         wanted, making = self._wired.get(container_id, (0, None))
         if making is None:
+            if self._closed:
+                raise NetworkError("the engine is another by now; the next try asks that one")
             making = asyncio.create_task(self._make(container_id, bridge))
+            self._makings.add(making)
+            making.add_done_callback(self._makings.discard)
         self._wired[container_id] = wanted + 1, making
         try:
             await asyncio.shield(making)
@@ -116,8 +122,10 @@ class Namespaces:
     def _release(self, container_id: str, made: asyncio.Task[int]) -> None:
         if made.cancelled() or made.exception() is not None:
             return
-        (self._links / container_id).unlink(missing_ok=True)
-        os.close(made.result())
+        try:
+            (self._links / container_id).unlink(missing_ok=True)
+        finally:
+            os.close(made.result())
 
     def _show(self, container_id: str, namespace: int) -> None:
         link = self._links / container_id
@@ -153,7 +161,7 @@ class Namespaces:
 
     def _link(self, inside: Netlink, bridge: Bridge) -> IPv4Address:
         """Both ends of it, the outer one in `place`. What address it was free for."""
-        for _ in range(bridge.places):
+        for _ in range(_TRIES):
             self._turn += 1
             address = bridge.address(self._turn)
             pair = netlink.new_pair(
@@ -169,7 +177,10 @@ class Namespaces:
             except FileExistsError:
                 continue
             return address
-        raise OSError(errno.EADDRNOTAVAIL, os.strerror(errno.EADDRNOTAVAIL))
+        raise NetworkError(
+            f"{_TRIES} addresses on the bridge {bridge.name} are all taken; see what has them:"
+            f" ip link show master {bridge.name}"
+        )
 
     # In the thread that lives in `place`.
 
@@ -235,6 +246,8 @@ def _words(error: OSError, bridge: Bridge) -> str:
             " node; place fewer there (maxReplicasPerNode), or add nodes"
         )
     why = error.strerror or error
+    if error.filename:
+        return f"the container's network can't be made: {error.filename}: {why}"
     return f"the container's network can't be made on the bridge {bridge.name}: {why}"
 
 

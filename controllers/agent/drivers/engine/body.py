@@ -22,7 +22,7 @@ SERVICE = LABEL + "service"
 SLOT = LABEL + "slot"
 VOLUME = LABEL + "volume"
 CLAIMS = LABEL + "resources"  # a JSON map from kind to names
-WIRED = LABEL + "wired"  # its network is made by the agent
+WIRED = LABEL + "wired"  # whether its network is made by the agent: true | false
 
 RESOLVERS = "/etc/resolv.conf"
 RUNTIME = "skep"  # the engine's name for what puts a container into such a network
@@ -72,7 +72,11 @@ def create_body(
         "User": template.user,
         "WorkingDir": template.workdir,
         "Env": [f"{name}={value}" for name, value in template.env.items()],
-        "Labels": {**template.labels, **_labels(spec, cluster, node)},
+        "Labels": {
+            **template.labels,
+            **_labels(spec, cluster, node),
+            WIRED: "true" if resolvers else "false",  # said: an image's label would else count
+        },
         "ExposedPorts": {_port(port): {} for port in template.ports},
     }
     if template.command:
@@ -90,7 +94,6 @@ def create_body(
         raise Refused(str(error)) from error
     if resolvers:
         body["NetworkDisabled"] = True
-        body["Labels"][WIRED] = "true"
         body["HostConfig"]["Runtime"] = RUNTIME
         mounts = body["HostConfig"]["Mounts"]
         if all(mount["Target"] != RESOLVERS for mount in mounts):  # the user's own comes first

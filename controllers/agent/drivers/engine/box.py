@@ -7,7 +7,7 @@ from typing import Any
 
 from api.types.generic import Amount
 from api.types.quantity import parse_bytes
-from api.types.template import Device, Logging, Security, TaskTemplate
+from api.types.template import Device, Dns, Logging, Security, TaskTemplate
 
 HOST_GATEWAY = "host-gateway"  # the Engine's word for the node's address on the bridge
 
@@ -48,6 +48,16 @@ def extra_hosts(inspected: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     given = inspected["HostConfig"].get("ExtraHosts") or ()
     pairs = (each.partition(":") for each in given)
     return tuple((name, address) for name, _, address in pairs)
+
+
+def dns(inspected: Mapping[str, Any]) -> Dns:
+    """The name servers that a container was made with."""
+    host = inspected["HostConfig"]
+    return Dns(
+        servers=host.get("Dns") or [],
+        search=host.get("DnsSearch") or [],
+        options=host.get("DnsOptions") or [],
+    )
 
 
 def _logging(logging: Logging) -> dict[str, Any]:

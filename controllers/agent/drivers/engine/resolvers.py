@@ -1,9 +1,9 @@
 """What containers read as /etc/resolv.conf: the node's, but for name servers that no container
-reaches: on the node's loopback, or under IPv6, which containers don't have.
+reaches: on the node's loopback, or under IPv6, which containers don't have. What the engine's
+configuration says for all containers stands in place of it, and what a service says (dns) of both.
 
-One file serves all containers of a node, and is rewritten in place when the node's changes, so
-those that run see it too. A container with name servers, search domains or options of its own
-(dns) has a file of its own.
+One file serves all containers of a node without a say of their own. It is rewritten in place when
+one is made and the node's has changed, so that those that run see it, too.
 """
 
 from __future__ import annotations
@@ -21,13 +21,15 @@ _SYSTEMD = Path("/run/systemd/resolve/resolv.conf")  # what systemd's stub on lo
 _PUBLIC = ["8.8.8.8", "8.8.4.4"]
 _NONE = ["."]  # of search domains: the way to say that there are none
 _SHARED = "node"
+_UNSAID = Dns()
 
 
-def render(host: str, dns: Dns) -> str:
-    """The file, from the node's. What `dns` gives stands in place of the node's."""
-    servers = dns.servers or _asked(_values(host, "nameserver")) or _PUBLIC
-    search = dns.search or (_values(host, "search") or _values(host, "domain"))
-    options = dns.options or _values(host, "options")
+def render(host: str, dns: Dns, engine: Dns = _UNSAID) -> str:
+    """The file, from the node's: what `dns` gives comes first, then what `engine` does."""
+    known = _asked(_values(host, "nameserver")) or _PUBLIC
+    servers = dns.servers or engine.servers or known
+    search = dns.search or engine.search or _values(host, "search") or _values(host, "domain")
+    options = dns.options or engine.options or _values(host, "options")
     lines = [f"nameserver {server}" for server in servers]
     if search and search != _NONE:
         lines.append(f"search {' '.join(search)}")
@@ -49,11 +51,10 @@ class Resolvers:
         self._directory = directory
         self._written: dict[Path, str] = {}
 
-    def put(self, task_uid: str, dns: Dns) -> Path:
+    def put(self, task_uid: str, dns: Dns, engine: Dns = _UNSAID) -> Path:
         """The file for this task's container; it is there when this returns. Raises DriverError."""
-        own = dns != Dns()
-        path = self._directory / (task_uid if own else _SHARED)
-        text = render(node(), dns)
+        path = self._directory / (task_uid if dns != _UNSAID else _SHARED)
+        text = render(node(), dns, engine)
         if self._written.get(path) != text or not path.exists():
             rewrite(str(path), text, "the file of the containers' name servers")
             self._written[path] = text

@@ -9,26 +9,29 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import json
 import os
 import re
-import socket
-import struct
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from controllers.agent.drivers.contract import DriverError
+from api.types.template import Dns
+from controllers.agent.drivers.contract import DriverError, NotFound, Refused
 from controllers.agent.drivers.engine import answers
 from controllers.agent.drivers.engine.body import RUNTIME
 from controllers.agent.drivers.engine.client import EngineClient
+from controllers.agent.drivers.registration.errors import RegistrationError
+from controllers.agent.drivers.registration.files import RUNTIME as OURS
+from controllers.agent.drivers.registration.process import EngineProcess, find
 from controllers.agent.network.bridge import Bridge, own_address
-from controllers.agent.network.namespaces import LINKS, Namespaces, NetworkError
+from controllers.agent.network.namespaces import Namespaces, NetworkError
 
 _UNDERLYING = "runc"  # what the runtime hands on to
 _NAME = "com.docker.network.bridge.name"
 _MTU = "com.docker.network.driver.mtu"
-_CREDENTIALS = struct.Struct("3i")  # SO_PEERCRED's process, user, group
+_OWN = "docker0"  # of the engine's own making
 
 
 class NotShared(Exception):
@@ -47,6 +50,7 @@ class Wiring:
         self._known = False
         self._looking = asyncio.Lock()
         self.bridge: Bridge | None = None
+        self.resolvers = Dns()  # that the engine's configuration has for all containers
         self.reason = ""
 
     async def look(self, info: Mapping[str, Any]) -> None:
@@ -59,18 +63,22 @@ class Wiring:
             if not self._wanted:
                 raise NotShared("the agent was started with --engine-network")
             program = fits(info)
-            engine = _engine(self._client.url)
-            if not os.access(f"/proc/{engine}/root{program}", os.X_OK):
-                raise NotShared(
-                    f"the engine's runtime {RUNTIME}, {program}, is not there or can't be run;"
-                    " `skepd engine install` puts it in place"
-                )
-            await self._open(engine)
-            self.bridge = shared(await self._client.call("GET", "networks/bridge"))
-            self.reason = ""
-        except (NotShared, NetworkError) as error:
+            engine = await asyncio.to_thread(_engine, self._client.url, program)
+            bridge = shared(await self._default_network())
+            await self._open(engine.pid)
+            self.resolvers = await asyncio.to_thread(resolvers, engine.flags.configuration)
+            self.bridge, self.reason = bridge, ""
+        except (NotShared, NetworkError, RegistrationError) as error:
             self.bridge, self.reason = None, str(error)
         self._known = True
+
+    async def _default_network(self) -> Mapping[str, Any]:
+        """Raises NotShared, EngineDown."""
+        try:
+            found: Mapping[str, Any] = await self._client.call("GET", "networks/bridge")
+        except (NotFound, Refused) as error:
+            raise NotShared(f"the engine has no default bridge: {error}") from error
+        return found
 
     async def known(self) -> None:
         """Look, if nobody has. Raises EngineDown."""
@@ -107,8 +115,7 @@ class Wiring:
         known = self._addresses.get((container_id, pid), "")
         if pid and not known:
             await self.known()
-            network = self.bridge.network if self.bridge else None
-            known = own_address(_routes(pid), network)
+            known = own_address(_routes(pid, self._where), self.bridge)
             if known:
                 self._addresses[container_id, pid] = known
         return known
@@ -118,26 +125,21 @@ class Wiring:
             del self._addresses[key]
 
     async def close(self) -> None:
-        if self._namespaces is not None:
-            await self._namespaces.close()
-            self._namespaces = None
+        namespaces, self._namespaces = self._namespaces, None
+        if namespaces is not None:
+            await namespaces.close()
 
     async def _open(self, engine: int) -> None:
-        """Be where the engine is; it may be another process now, and elsewhere. Raises NotShared,
+        """Be where the engine is; it may be another process now, and elsewhere. Raises
         NetworkError."""
         place = Path(f"/proc/{engine}/ns/net")
-        try:
-            where = place.stat().st_ino  # noqa: ASYNC240 - of the kernel, at once
-            if self._namespaces is not None and where == self._where:
-                return
-            await self.close()
-            namespaces = Namespaces(place)
-            await namespaces.open()
-            self._namespaces, self._where = namespaces, where
-            if not LINKS.samefile(f"/proc/{engine}/root{LINKS}"):
-                raise NotShared(f"the engine sees another {LINKS} than the agent")
-        except OSError as error:
-            raise NotShared(f"{error.filename}: {error.strerror}") from error
+        where = _namespace(engine)
+        if self._namespaces is not None and where == self._where:
+            return
+        await self.close()
+        namespaces = Namespaces(place)
+        await namespaces.open()
+        self._namespaces, self._where = namespaces, where
 
 
 def fits(info: Mapping[str, Any]) -> str:
@@ -158,18 +160,29 @@ def fits(info: Mapping[str, Any]) -> str:
 
 def shared(network: Mapping[str, Any]) -> Bridge:
     """The bridge, from what the engine says of its default network. Raises NotShared."""
+    try:
+        return _shared(network)
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise NotShared(
+            f"what the engine says of its default bridge is not known: {error}"
+        ) from None
+
+
+def _shared(network: Mapping[str, Any]) -> Bridge:
     pools = network["IPAM"]["Config"] or []
     options = network["Options"] or {}
     if network["Driver"] != "bridge" or len(pools) != 1 or _NAME not in options:
         raise NotShared("the engine has no default bridge with one subnet")
+    if options[_NAME] != _OWN:
+        raise NotShared(f"{options[_NAME]} is not the engine's own bridge: others may use it, too")
     if network.get("EnableIPv6"):
         raise NotShared("the engine's default bridge has IPv6")
-    if "IPRange" in pools[0]:
-        raise NotShared("the engine takes addresses from a part of its default bridge only")
+    if pools[0].get("IPRange") or pools[0].get("AuxiliaryAddresses"):
+        raise NotShared("the engine has plans of its own for addresses on its default bridge")
     bridge = Bridge(
         name=options[_NAME],
         network=ipaddress.IPv4Network(pools[0]["Subnet"]),
-        gateway=ipaddress.IPv4Address(answers.gateways(pools)[0]),
+        gateway=ipaddress.IPv4Interface(answers.gateways(pools)[0]).ip,
         mtu=int(options.get(_MTU) or 1500),
     )
     if not bridge.roomy:
@@ -177,29 +190,59 @@ def shared(network: Mapping[str, Any]) -> Bridge:
     return bridge
 
 
-def _routes(pid: int) -> str:
-    """Empty where the process has just ended."""
+def resolvers(configuration: Path) -> Dns:
+    """Those that the engine gives to containers which name none."""
     try:
-        return Path(f"/proc/{pid}/net/fib_trie").read_text()
-    except OSError:
+        found = json.loads(configuration.read_bytes())
+        return Dns(
+            servers=[str(server) for server in found.get("dns") or ()],
+            search=[str(domain) for domain in found.get("dns-search") or ()],
+            options=[str(option) for option in found.get("dns-opts") or ()],
+        )
+    except FileNotFoundError:
+        return Dns()
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise NotShared(f"{configuration} can't be read: {error}") from error
+
+
+def _routes(pid: int, place: int) -> str:
+    """Of the process's network namespace, where that is not `place`: then the process has ended,
+    and its number is another's. Empty, too, where it has just ended."""
+    try:
+        return "" if _namespace(pid) == place else Path(f"/proc/{pid}/net/fib_trie").read_text()
+    except (OSError, NotShared):
         return ""
 
 
-def _engine(url: str) -> int:
-    """The process that listens on the engine's socket. Raises NotShared."""
+def _namespace(pid: int) -> int:
+    """The inode of its network namespace. Raises NotShared where it has ended."""
+    try:
+        return Path(f"/proc/{pid}/ns/net").stat().st_ino
+    except OSError as error:
+        raise NotShared(f"process {pid} is gone: {error.strerror}") from error
+
+
+def _engine(url: str, program: str) -> EngineProcess:
+    """The engine, in whose namespace the bridge is, and which has this program for the runtime.
+    Raises NotShared, RegistrationError."""
     path = url.removeprefix("unix://")
     if path == url:
         raise NotShared(f"the engine at {url} may be on another machine")
     if os.geteuid() != 0:
         raise NotShared("the agent does not run as root")
-    with socket.socket(socket.AF_UNIX) as connection:
-        connection.settimeout(1.0)
-        try:
-            connection.connect(path)
-        except OSError as error:
-            raise NotShared(f"{path} can't be connected to: {error.strerror}") from error
-        raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    pid = int(_CREDENTIALS.unpack(raw)[0])
-    if not pid:
-        raise NotShared("the engine is in another process namespace than the agent")
-    return pid
+    engine = find(Path(path))
+    if engine.flags.resolvers:
+        raise NotShared("the engine's name servers are on its command line (--dns)")
+    if not _as_ours(Path(program)):
+        raise NotShared(
+            f"the engine's runtime {RUNTIME}, {program}, is not there, or not this version's;"
+            " `skepd engine install` puts it in place"
+        )
+    return engine
+
+
+def _as_ours(program: Path) -> bool:
+    try:
+        return os.access(program, os.X_OK) and program.read_bytes() == OURS.read_bytes()
+    except OSError:
+        return False

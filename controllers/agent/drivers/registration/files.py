@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -90,14 +91,11 @@ class Program:
         """Have it there as it is in this skep; whether it was not. Raises RegistrationError too."""
         home = self.path.parent
         home.mkdir(mode=0o755, parents=True, exist_ok=True)
-        found = home.stat()
-        if found.st_uid != 0 or found.st_mode & 0o022:
-            raise RegistrationError(
-                f"others than root can write to {home}, and so run as root what they like:"
-                f" chown root {home} && chmod go-w {home}"
-            )
+        for directory in (home, *home.absolute().parents):
+            _for_root_only(directory)
         text = RUNTIME.read_text()
         if self.there and self.path.read_text() == text:
+            os.chown(self.path, 0, 0)
             self.path.chmod(0o755)
             return False
         had = self.there
@@ -126,3 +124,14 @@ class Program:
 
     def forget(self) -> None:
         self._made.unlink(missing_ok=True)
+
+
+def _for_root_only(directory: Path) -> None:
+    """Raises RegistrationError where others could put something else in its place."""
+    found = directory.stat()
+    writable = found.st_mode & 0o022 and not found.st_mode & stat.S_ISVTX
+    if found.st_uid != 0 or writable:
+        raise RegistrationError(
+            f"others than root can write to {directory}, and so run as root what they like:"
+            f" chown root {directory} && chmod go-w {directory}, or another --runtime-dir"
+        )

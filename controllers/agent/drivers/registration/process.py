@@ -21,6 +21,7 @@ CONFIGURATION = Path("/etc/docker/daemon.json")
 PIDFILE = Path("/var/run/docker.pid")
 
 _PROGRAM = "dockerd"
+_RESOLVERS = ("--dns", "--dns-search", "--dns-opt", "--dns-option")
 _FOR_OTHERS = 1  # the process that opens sockets for others
 
 
@@ -30,18 +31,19 @@ class Flags(msgspec.Struct, frozen=True):
     configuration: Path
     configured: bool = False  # the path is on the command line, so the file has to be there
     runtimes: bool = False  # some are on the command line: --add-runtime
+    resolvers: bool = False  # they are on the command line: --dns and the like
 
     @classmethod
     def of(cls, words: Sequence[str], configuration: Path = CONFIGURATION) -> Flags:
         """`configuration` is where it is if the command line doesn't say it."""
-        flags = cls(configuration)
+        configured, runtimes, resolvers = False, False, False
         for word, following in pairwise([*words, ""]):
             flag, _, value = word.partition("=")
             if flag == "--config-file":
-                flags = cls(Path(value or following), True, flags.runtimes)
-            elif flag == "--add-runtime":
-                flags = cls(flags.configuration, flags.configured, True)
-        return flags
+                configuration, configured = Path(value or following), True
+            runtimes = runtimes or flag == "--add-runtime"
+            resolvers = resolvers or flag in _RESOLVERS
+        return cls(configuration, configured, runtimes, resolvers)
 
 
 class EngineProcess(msgspec.Struct, frozen=True):
