@@ -11,6 +11,7 @@ SKEP_RUN=${SKEP_RUN:-/run/skep}               # the agent's secrets, in memory
 SKEP_LISTEN=${SKEP_LISTEN:-127.0.0.1:7443}    # the API
 SKEP_NODE=${SKEP_NODE:-$(hostname | tr '[:upper:]_' '[:lower:]-' | cut -c1-63)}
 SKEP_CONTEXT=local                            # the entry that hack/up makes in the client's config
+[ "${SKEP_LISTEN##*:}" = 7443 ] || SKEP_CONTEXT=local-${SKEP_LISTEN##*:} # one of its own for each cluster
 export SKEP_HOME SKEP_RUN SKEP_LISTEN SKEP_NODE SKEP_CONTEXT
 
 if [ -t 1 ] && [ -z "${NO_COLOR:-}" ]; then bold=$'\e[1m' plain=$'\e[0m'; else bold="" plain=""; fi

@@ -7,7 +7,7 @@ import contextlib
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -34,6 +34,29 @@ class _What(NamedTuple):
     timestamps: bool
 
 
+class _Since(click.ParamType[str]):
+    """A duration before now, or an RFC 3339 time, as that time."""
+
+    name = "since"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if not value:
+            return ""
+        with contextlib.suppress(ValueError):
+            time = datetime.fromisoformat(value)
+            if time.tzinfo is not None:
+                return time.isoformat()
+        try:
+            seconds = Duration().convert(value, param, ctx)
+        except click.UsageError as error:
+            self.fail(
+                f"{error.message}, nor a time with its zone such as 2026-01-31T09:30:00Z",
+                param,
+                ctx,
+            )
+        return (datetime.now(UTC) - timedelta(seconds=seconds)).isoformat()
+
+
 @verb("logs")
 @click.argument("what", shell_complete=names_of("task", slashed="service"))
 @click.option("-f", "--follow", is_flag=True, help="Go on with what comes, until Ctrl-C.")
@@ -43,7 +66,12 @@ class _What(NamedTuple):
     default=-1,
     help="Only the last lines, of each task; -1, the default, is all.",
 )
-@click.option("--since", type=Duration(), help="Only what is younger, as in 10m.")
+@click.option(
+    "--since",
+    type=_Since(),
+    default="",
+    help="Only what is younger, as in 10m, or than a time, as in 2026-01-31T09:30:00Z.",
+)
 @click.option("--timestamps", is_flag=True, help="When each line was printed.")
 @click.option("--prefix/--no-prefix", default=None, help="Name the task before each line.")
 def command(
@@ -51,7 +79,7 @@ def command(
     what: str,
     follow: bool,
     tail: int,
-    since: float | None,
+    since: str,
     timestamps: bool,
     prefix: bool | None,
 ) -> None:
@@ -62,8 +90,7 @@ def command(
     ctl logs service/web -f
     """
     kind, name = tasks.parse(what)
-    start = "" if since is None else (datetime.now(UTC) - timedelta(seconds=since)).isoformat()
-    wanted = _What(follow, tail, start, timestamps)
+    wanted = _What(follow, tail, since, timestamps)
     namespace = session.namespace
 
     async def work(client: Client) -> None:

@@ -36,11 +36,16 @@ def test_a_tasks_output(web: Ctl) -> None:
     assert all(re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\S* (one|two)$", line) for line in stamped)
 
 
-def test_since_is_a_duration(web: Ctl) -> None:
+def test_since_is_a_duration_or_a_time(web: Ctl) -> None:
     task = a_task(web)
     assert web("logs", task, "--since", "1h").out == "one\ntwo\n"
     assert web("logs", task, "--since", "1ms").out == ""
-    assert "soon" in web("logs", task, "--since", "soon", code=2).err
+    assert web("logs", task, "--since", "2020-01-31T09:30:00+01:00").out == "one\ntwo\n"
+    assert web("logs", task, "--since", "2120-01-31T09:30:00Z").out == ""
+    for wrong in ("soon", "2020-01-31T09:30:00"):
+        said = web("logs", task, "--since", wrong, code=2).err
+        assert wrong in said
+        assert "a time with its zone such as" in said
 
 
 def test_a_service_is_all_its_tasks(web: Ctl) -> None:
