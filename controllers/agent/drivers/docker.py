@@ -14,8 +14,7 @@ import json
 import math
 import os
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ from aiodocker.execs import Exec
 
 from api.types.generic import claims
 from api.types.node import Engine, NodeResources
-from api.types.template import Dns, HttpCheck, TcpCheck
+from api.types.template import HttpCheck, TcpCheck
 from controllers.agent.drivers import probes
 from controllers.agent.drivers.contract import (
     Container,
@@ -41,14 +40,11 @@ from controllers.agent.drivers.contract import (
     Terminal,
 )
 from controllers.agent.drivers.engine import answers, body
-from controllers.agent.drivers.engine.box import HOST_GATEWAY, dns, extra_hosts
 from controllers.agent.drivers.engine.client import CALL_SECONDS, EngineClient
-from controllers.agent.drivers.engine.names import Entry, Names
+from controllers.agent.drivers.engine.networks import Networks
 from controllers.agent.drivers.engine.pulls import Pulls
 from controllers.agent.drivers.engine.refusals import start_words
-from controllers.agent.drivers.engine.resolvers import Resolvers
 from controllers.agent.drivers.engine.terminal import EngineTerminal
-from controllers.agent.drivers.engine.wiring import Wiring
 
 DEFAULT_SOCKET = "unix:///var/run/docker.sock"
 
@@ -95,7 +91,9 @@ class DockerDriver:
         self._node = node
         self._labels = {body.CLUSTER: cluster, body.NODE: node}  # of our containers
         self._client = EngineClient(socket or os.environ.get("DOCKER_HOST") or DEFAULT_SOCKET)
-        self._names = Names(run_dir / node / f"hosts-{cluster[:8]}")
+        self._networks = Networks(
+            self._client, run_dir / node, cluster, engine_network=engine_network
+        )
         self._creating = asyncio.Semaphore(parallel.create)
         self._starting = asyncio.Semaphore(parallel.start)
         self._removing = asyncio.Semaphore(parallel.remove)
@@ -103,22 +101,18 @@ class DockerDriver:
         self._ids: dict[str, str] = {}  # task uid → container id
         self._doing: set[tuple[str, str]] = set()  # event and container id: our own doing
         self._pulls = Pulls(self._client, node)
-        self._wiring = Wiring(self._client, wanted=not engine_network)
-        self._wired: set[str] = set()  # ids of containers whose networks we make
-        self._resolvers = Resolvers(run_dir / node / f"resolv-{cluster[:8]}")
 
     async def info(self) -> EngineInfo:
         info, version = await asyncio.gather(
             self._client.call("GET", "info"), self._client.call("GET", "version")
         )
-        await self._wiring.look(info)
         labels = dict(label.partition("=")[::2] for label in info.get("Labels") or [])
         return EngineInfo(
             engine=Engine(
                 driver=self.name,
                 version=version["Version"],
                 ready=True,
-                network=self._wiring.words,
+                network=await self._networks.look(info),
                 labels=labels,
             ),
             resources=NodeResources(
@@ -163,7 +157,7 @@ class DockerDriver:
         self._doing.discard((action, container_id))
         if action == "destroy":
             self._doing.discard(("die", container_id))
-            self._wired.discard(container_id)
+            self._networks.gone(container_id)
             if self._ids.get(uid) == container_id:
                 del self._ids[uid]
         return "" if ours else uid
@@ -179,21 +173,14 @@ class DockerDriver:
 
     async def create(self, spec: ContainerSpec) -> Container:
         async with self._creating:
-            spec = await self._settled(spec)
-            entry = Entry(
-                spec.namespace,
-                spec.service,
-                spec.task_name,
-                spec.hostname,
-                extra=tuple(spec.template.extra_hosts.items()),
-            )
-            self._names.put(spec.task_uid, entry)
+            spec = await self._networks.settled(spec)
+            files = await self._networks.files(spec)
             request = body.create_body(
                 spec,
                 cluster=self._cluster,
                 node=self._node,
-                hosts=str(self._names.path(spec.namespace, spec.task_uid).absolute()),
-                resolvers=await self._resolvers_for(spec),
+                hosts=files.hosts,
+                resolvers=files.resolvers,
                 api=await self._api(),
             )
             try:
@@ -218,7 +205,7 @@ class DockerDriver:
         path = f"containers/{container_id}/start"
         async with self._starting:
             try:
-                async with self._network(container_id):
+                async with self._networks.ready(container_id):
                     await self._do("POST", path, ("start", container_id))
             except (NotFound, EngineDown):
                 raise
@@ -232,12 +219,12 @@ class DockerDriver:
             return await self._inspect(await self._id(task_uid))
         except NotFound:
             self._ids.pop(task_uid, None)
-            self._names.stopped(task_uid)
+            self._networks.stopped(task_uid)
             raise
 
     async def stop(self, task_uid: str, *, grace: float) -> Container:
         container_id = await self._id(task_uid)
-        self._names.stopped(task_uid)  # before the signal: nobody new finds it while it ends
+        self._networks.stopped(task_uid)  # before the signal: nobody new finds it while it ends
         seconds = math.ceil(max(0.0, grace))  # whole ones; a little grace is not none
         await self._do(
             "POST",
@@ -264,7 +251,7 @@ class DockerDriver:
         self._forget(task_uid)
 
     def serve(self, task_uid: str, serving: bool) -> None:
-        self._names.serve(task_uid, serving)
+        self._networks.serve(task_uid, serving)
 
     async def probe(
         self, container: Container, check: HttpCheck | TcpCheck, seconds: float
@@ -319,7 +306,7 @@ class DockerDriver:
 
     async def close(self) -> None:
         await self._pulls.close()
-        await self._wiring.close()
+        await self._networks.close()
         await self._client.close()
 
     async def _do(
@@ -354,22 +341,14 @@ class DockerDriver:
         for entry in listed:
             for name in entry["Names"]:
                 if uid := body.owned(entry["Labels"], name.removeprefix("/")):
-                    found[uid] = self._met(entry["Id"], entry["Labels"])
+                    found[uid] = entry["Id"]
+                    self._networks.met(entry["Id"], entry["Labels"])
         return found
-
-    def _met(self, container_id: str, labels: Mapping[str, str]) -> str:
-        """A container of ours; its id."""
-        if labels.get(body.WIRED) == "true":
-            self._wired.add(container_id)
-        return container_id
 
     def _forget(self, task_uid: str) -> None:
         """Its container is gone."""
-        container_id = self._ids.pop(task_uid, "")
-        self._wired.discard(container_id)
-        self._wiring.forget(container_id)
-        self._names.forget(task_uid)
-        self._resolvers.forget(task_uid)
+        self._networks.gone(self._ids.pop(task_uid, ""))
+        self._networks.forget(task_uid)
 
     async def _id(self, task_uid: str) -> str:
         if task_uid not in self._ids:
@@ -390,25 +369,7 @@ class DockerDriver:
 
     async def _taken(self, inspected: Mapping[str, Any]) -> Container:
         """What the engine says of it; where it is reached by name goes with it."""
-        container = answers.container(inspected)
-        config = inspected["Config"]
-        if self._met(container.id, config["Labels"]) in self._wired:
-            address = await self._wiring.address(container.id, container.pid)
-            container = msgspec.structs.replace(container, address=address)
-            if container.phase is Phase.CREATED:  # /run may have been emptied since
-                self._resolve(container.task_uid, dns(inspected))
-        self._names.put(
-            container.task_uid,
-            Entry(
-                container.namespace,
-                config["Labels"][body.SERVICE],
-                container.task_name,
-                config["Hostname"],
-                container.address,
-                extra_hosts(inspected),
-            ),
-        )
-        return container
+        return await self._networks.seen(answers.container(inspected), inspected)
 
     # Making and unmaking.
 
@@ -419,43 +380,6 @@ class DockerDriver:
             docker.api_version = "v" + version["ApiVersion"]
         major, _, minor = docker.api_version.removeprefix("v").partition(".")
         return int(major), int(minor)
-
-    async def _resolvers_for(self, spec: ContainerSpec) -> str:
-        """The file of its name servers, where its network is to be ours; else "". A port is
-        published by the engine, so then the network is the engine's too."""
-        await self._wiring.known()
-        if self._wiring.bridge is None or spec.template.ports:
-            return ""
-        return self._resolve(spec.task_uid, spec.template.dns)
-
-    def _resolve(self, task_uid: str, dns: Dns) -> str:
-        """The file of its name servers, which is there. Raises DriverError."""
-        return str(self._resolvers.put(task_uid, dns, self._wiring.resolvers).absolute())
-
-    @asynccontextmanager
-    async def _network(self, container_id: str) -> AsyncIterator[None]:
-        """It has its network when it starts in the block."""
-        if container_id not in self._wired:
-            yield  # from the engine
-            return
-        async with self._wiring.wired(container_id):
-            yield
-
-    async def _settled(self, spec: ContainerSpec) -> ContainerSpec:
-        """With the node's address in place of `host-gateway`: /etc/hosts is ours to write."""
-        template = spec.template
-        if HOST_GATEWAY not in template.extra_hosts.values():
-            return spec
-        bridge = await self._client.call("GET", "networks/bridge")
-        gateways = answers.gateways(bridge["IPAM"]["Config"])
-        if not gateways:
-            raise Refused("the engine's bridge network has no gateway, so there is no host-gateway")
-        hosts = {
-            name: gateways[0] if address == HOST_GATEWAY else address
-            for name, address in template.extra_hosts.items()
-        }
-        settled = msgspec.structs.replace(template, extra_hosts=hosts)
-        return msgspec.structs.replace(spec, template=settled)
 
     async def _post_create(self, spec: ContainerSpec, request: dict[str, Any]) -> Container | None:
         """Make it; or the container, where an earlier try made it. An image that went away since
@@ -468,7 +392,8 @@ class DockerDriver:
                 made = await self._client.call(
                     "POST", "containers/create", params={"name": name}, body=request
                 )
-                self._ids[spec.task_uid] = self._met(str(made["Id"]), request["Labels"])
+                self._ids[spec.task_uid] = str(made["Id"])
+                self._networks.met(str(made["Id"]), request["Labels"])
                 return None
             except Refused as error:
                 text = str(error).lower()

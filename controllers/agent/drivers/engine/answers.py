@@ -79,7 +79,7 @@ def generic(said: Sequence[Mapping[str, Any]]) -> dict[str, Amount]:
 def gateways(pools: Sequence[Mapping[str, Any]]) -> list[str]:
     """The node's addresses on a network. Of the bridge that it has made since its start, an engine
     says only the subnet; the node then has the first address in it."""
-    said = [str(pool["Gateway"]) for pool in pools if pool.get("Gateway")]
+    said = [str(ipaddress.ip_interface(p["Gateway"]).ip) for p in pools if p.get("Gateway")]
     subnets = [ipaddress.ip_network(pool["Subnet"]) for pool in pools if pool.get("Subnet")]
     return said or [str(subnet.network_address + 1) for subnet in subnets]
 

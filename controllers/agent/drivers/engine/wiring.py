@@ -182,7 +182,7 @@ def _shared(network: Mapping[str, Any]) -> Bridge:
     bridge = Bridge(
         name=options[_NAME],
         network=ipaddress.IPv4Network(pools[0]["Subnet"]),
-        gateway=ipaddress.IPv4Interface(answers.gateways(pools)[0]).ip,
+        gateway=ipaddress.IPv4Address(answers.gateways(pools)[0]),
         mtu=int(options.get(_MTU) or 1500),
     )
     if not bridge.roomy:
