@@ -13,6 +13,7 @@ are these alone:
 
 from __future__ import annotations
 
+import difflib  # here: the renderer, once shut in, can't load anything
 import functools
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
@@ -243,8 +244,6 @@ def _what(node: nodes.Node) -> str:
 
 
 def _there(name: str, known: Sequence[str]) -> str:
-    import difflib  # takes long to load, and nothing is wrong as a rule
-
     near = difflib.get_close_matches(name, known, n=1)
     return f" (there are {', '.join(known)})" + (f"; did you mean {near[0]}?" if near else "")
 
