@@ -66,6 +66,8 @@ def _object(node: Schema) -> st.SearchStrategy[Any]:
             return made
         return made.filter(lambda made: least <= len(made) <= most)
     extra = node.get("additionalProperties")
+    if extra is False:
+        return st.just({})
     values = valid(extra) if isinstance(extra, dict) else st.text(max_size=5)
     names = _string(node["propertyNames"]) if "propertyNames" in node else st.text(max_size=5)
     return st.dictionaries(names, values, max_size=2)
