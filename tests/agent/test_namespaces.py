@@ -231,6 +231,15 @@ async def test_links_of_agents_that_are_gone_are_taken_away(place: int, tmp_path
     await living.close()
 
 
+async def test_a_directory_of_links_that_was_tidied_away(
+    namespaces: Namespaces, tmp_path: Path
+) -> None:
+    (tmp_path / "links").rmdir()
+    async with namespaces.wired("one", BRIDGE):
+        assert (tmp_path / "links" / "one").exists()
+    assert (tmp_path / "links").stat().st_mode & 0o777 == 0o700
+
+
 async def test_what_was_given_up_is_finished_before_the_end(place: int, tmp_path: Path) -> None:
     namespaces = Namespaces(Path(f"/proc/{place}/ns/net"), tmp_path / "links")
     await namespaces.open()

@@ -128,6 +128,7 @@ class Namespaces:
             os.close(made.result())
 
     def _show(self, container_id: str, namespace: int) -> None:
+        self._links.mkdir(mode=0o700, parents=True, exist_ok=True)  # who tidies /run may take it
         link = self._links / container_id
         link.unlink(missing_ok=True)  # of an agent that ended meanwhile
         link.symlink_to(f"/proc/{os.getpid()}/fd/{namespace}")
