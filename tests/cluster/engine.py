@@ -15,6 +15,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -117,9 +118,12 @@ class Engine:
 # For the tests of a file: an engine that they may stop, and a cluster on it.
 
 
-@pytest.fixture(scope="module")
-def engine() -> Iterator[Engine]:
-    it = Engine(Path(tempfile.mkdtemp(prefix="skep-engine-")))
+@contextmanager
+def of_its_own(*, runtime: bool = True, configuration: str = "") -> Iterator[Engine]:
+    """An engine that runs, with the image of the tests. `configuration`: in place of ours."""
+    it = Engine(Path(tempfile.mkdtemp(prefix="skep-engine-")), runtime=runtime)
+    if configuration:
+        it.configuration.write_text(configuration)
     try:
         it.start()
         it.build("busybox")
@@ -130,14 +134,26 @@ def engine() -> Iterator[Engine]:
         shutil.rmtree(it.home)
 
 
-@pytest.fixture(scope="module")
-def cluster(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    it = Cluster(tmp_path_factory.mktemp("cluster"), socket=engine.socket)
+@contextmanager
+def cluster_on(engine: Engine, directory: Path) -> Iterator[Cluster]:
+    it = Cluster(directory, socket=engine.socket)
     try:
         it.start()
         yield it
     finally:
         it.stop()
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[Engine]:
+    with of_its_own() as it:
+        yield it
+
+
+@pytest.fixture(scope="module")
+def cluster(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with cluster_on(engine, tmp_path_factory.mktemp("cluster")) as it:
+        yield it
 
 
 def ready_condition(cluster: Cluster) -> Document:

@@ -7,16 +7,14 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.cluster.engine import Engine
+from tests.cluster.engine import Engine, of_its_own
 from tests.cluster.harness import BIN, Cluster, service, until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.engine]
@@ -27,16 +25,8 @@ IMAGE = "skep/busybox:test"
 @pytest.fixture(scope="module")
 def plain() -> Iterator[Engine]:
     """Without the runtime, and with a configuration of its user's."""
-    it = Engine(Path(tempfile.mkdtemp(prefix="skep-engine-")), runtime=False)
-    it.configuration.write_text('{\n    "debug": true\n}\n')
-    try:
-        it.start()
-        it.build("busybox")
+    with of_its_own(configuration='{\n    "debug": true\n}\n') as it:
         yield it
-    finally:
-        it.stop()
-        it.clear()
-        shutil.rmtree(it.home)
 
 
 def program(engine: Engine) -> Path:

@@ -7,15 +7,12 @@ The tests are in the page's order, and each goes on where the one before it ende
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
-from tests.cluster.engine import Engine
+from tests.cluster.engine import Engine, cluster_on, of_its_own
 from tests.cluster.harness import Cluster, Document, service, until
 from tests.docs.markdown import ROOT, Block, blocks
 from tests.docs.typed import typed
@@ -28,25 +25,14 @@ INSTALL, DESCRIBE, LINKS, REMOVE, ACTIVATE = blocks(PAGE)
 
 @pytest.fixture(scope="module")
 def engine() -> Iterator[Engine]:
-    it = Engine(Path(tempfile.mkdtemp(prefix="skep-engine-")), runtime=False)
-    try:
-        it.start()
-        it.build("busybox")
+    with of_its_own(runtime=False) as it:
         yield it
-    finally:
-        it.stop()
-        it.clear()
-        shutil.rmtree(it.home)
 
 
 @pytest.fixture(scope="module")
 def cluster(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    it = Cluster(tmp_path_factory.mktemp("cluster"), socket=engine.socket)
-    try:
-        it.start()
+    with cluster_on(engine, tmp_path_factory.mktemp("cluster")) as it:
         yield it
-    finally:
-        it.stop()
 
 
 @pytest.fixture(scope="module")
