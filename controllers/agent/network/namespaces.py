@@ -51,7 +51,6 @@ class Namespaces:
     def __init__(self, place: Path, links: Path = LINKS) -> None:
         self._place = place
         self._links = links
-        self._home = ThreadPoolExecutor(1, thread_name_prefix="network")
         self._where = -1  # a descriptor of `place`
         self._outside: Netlink  # since `_enter`; used by one at a time, in its turn
         # The kernel has one lock for all links: threads would spin at it.
@@ -64,9 +63,8 @@ class Namespaces:
     async def open(self) -> None:
         """Raises NetworkError where this process may not do this."""
         try:
-            await self._at_home(self._enter)
+            await _in_new_thread(self._enter)
         except OSError as error:
-            await self.close()
             raise NetworkError(
                 f"namespaces can't be made ({error.strerror}); run the agent as root with"
                 " CAP_SYS_ADMIN and CAP_NET_ADMIN"
@@ -76,8 +74,10 @@ class Namespaces:
         """What is under way is finished first."""
         self._closed = True
         await asyncio.gather(*self._makings, return_exceptions=True)
-        await self._at_home(self._leave)
-        self._home.shutdown()
+        if self._where >= 0:
+            self._outside.close()
+            os.close(self._where)
+            self._where = -1
 
     @asynccontextmanager
     async def wired(self, container_id: str, bridge: Bridge) -> AsyncIterator[None]:
@@ -183,10 +183,7 @@ class Namespaces:
             f" ip link show master {bridge.name}"
         )
 
-    # In the thread that lives in `place`.
-
-    async def _at_home(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._home, work)
+    # In a thread that goes to `place`, and ends there.
 
     def _enter(self) -> None:
         self._links.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -201,12 +198,6 @@ class Namespaces:
             os.close(where)
             raise
         self._where = where
-
-    def _leave(self) -> None:
-        if self._where >= 0:
-            self._outside.close()
-            os.close(self._where)
-            self._where = -1
 
 
 def _left(link: Path) -> bool:
